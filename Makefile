@@ -1,0 +1,62 @@
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: help venv lock demo test check format docs bench bench-parse wheel services clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+venv: $(STAMP) ## Make the virtual environment from the hashed lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
+		|| $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock: ## Resolve the dependencies anew
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
+
+demo: $(STAMP) ## Run the real pipeline on real servers (ARGS=--once ends by itself)
+	$(BIN)/python -m demo $(ARGS)
+
+test: $(STAMP) ## All tests, on real Kafka, Cassandra and sshd
+	$(BIN)/python -m services prepare
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Format, lint, types, import contracts, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m docs.metrics_reference --check
+	$(BIN)/python -m pytest tests/unit -q
+
+format: $(STAMP) ## Format the code and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(STAMP) ## Write the generated pages of docs/
+	$(BIN)/python -m docs.metrics_reference
+
+bench: bench-parse ## All benchmarks; JSON under build/bench
+
+bench-parse: $(STAMP) ## What the provider adds to the parse of a DAG file
+	$(BIN)/python -m benchmarks.parse $(ARGS)
+
+services: $(STAMP) ## Start Kafka, Cassandra and three sshd hosts (python -m services stop ends them)
+	$(BIN)/python -m services start
+
+wheel: $(STAMP) ## Build the wheel and the source distribution into dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+clean: ## Remove build output (not the environment and not the servers' data)
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Airflow notifiers, one class a file."""
