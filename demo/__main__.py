@@ -1,0 +1,175 @@
+"""Start the servers and Airflow, run the pipeline over four hosts under load, and show what it found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import services
+from airflow_provider_restrack.store import read, schema
+from airflow_provider_restrack.store.session import CassandraPolicy, open_session
+from demo.burn import load_on_all_cpus
+from demo.show import describe_alert, table_of_hosts
+from services.airflow import ENDED, Airflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from services import Instance
+
+DAG_ID = "restrack_pipeline"
+ROOT = Path(__file__).resolve().parent.parent
+UI_PORT = 8080
+BURN_LIMIT_S = 600.0
+MOST_RUNS = 6
+# The rules of the DAG ask for ten minutes; nobody waits that long for a demo.
+RULES = [{"name": "cpu_high", "metric": "cpu_usage", "op": ">", "threshold": 80, "for": "20s"}]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; 0 when the rows were stored and the alert fired."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end by itself, and stop all that it started")
+    parser.add_argument(
+        "--port", type=int, default=UI_PORT, help="port of Airflow's UI (default: %(default)s)"
+    )
+    options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with ExitStack() as stack:
+            return run(stack, port=options.port, once=options.once)
+    except KeyboardInterrupt:
+        say("stopped")
+        return 0 if not options.once else 130
+
+
+def run(stack: ExitStack, *, port: int, once: bool) -> int:
+    """Start everything on the stack, which stops it in reverse order; run the pipeline; show the outcome."""
+    instance = services.instance("dev")
+    for name, server in (
+        ("Kafka", instance.kafka),
+        ("Cassandra", instance.cassandra),
+        ("sshd hosts", instance.ssh),
+    ):
+        stack.enter_context(started(name, server))
+    airflow = build_airflow(instance, port)
+    stack.enter_context(started("Airflow (scheduler, triggerer, DAG processor, API server)", airflow))
+    evidence = watch_until_alert(airflow)
+    show_outcome(instance, airflow, evidence)
+    if not once:
+        say("Everything stays up, and the pipeline runs every five minutes. Ctrl-C stops it all.")
+        signal.pause()
+    return 0 if evidence else 1
+
+
+def build_airflow(instance: Instance, port: int) -> Airflow:
+    """Return the demo's Airflow, with connections to the servers and the fleet's hosts in a Variable."""
+    hosts = [{"host": host.name, "address": host.address, "port": host.port} for host in instance.ssh.hosts]
+    return Airflow(
+        home=instance.directory / "airflow",
+        port=port,
+        dags=ROOT / "example_dags",
+        connections=instance.airflow_connections(),
+        variables={
+            "restrack_hosts": json.dumps(hosts),
+            "restrack_replication": "1",
+            "restrack_rules": json.dumps(RULES),
+        },
+    )
+
+
+def watch_until_alert(airflow: Airflow) -> list[dict[str, Any]]:
+    """Run the pipeline under load until its sensor finds the breach; return the sensor's evidence."""
+    with load_on_all_cpus(BURN_LIMIT_S) as cpus:
+        say(f"{cpus} CPUs under load; the rule: cpu_usage > {RULES[0]['threshold']} % for {RULES[0]['for']}")
+        airflow.unpause(DAG_ID)
+        for number in range(1, MOST_RUNS + 1):
+            run_id = airflow.trigger(DAG_ID)
+            state, tasks = follow(airflow, run_id, number)
+            if state != "success":
+                say(f"run {number} failed; its logs are in the UI and under {airflow.home / 'logs'}")
+                return []
+            if tasks.get("threshold") == "success":
+                return list(airflow.xcom(DAG_ID, run_id, "threshold"))
+    say(f"no alert after {MOST_RUNS} runs")
+    return []
+
+
+def follow(airflow: Airflow, run_id: str, number: int) -> tuple[str, dict[str, str]]:
+    """Print each task of a run as it ends, until the run has ended; return the states of run and tasks."""
+    shown: set[str] = set()
+    while True:
+        state = airflow.run_state(DAG_ID, run_id)
+        tasks = airflow.task_states(DAG_ID, run_id)
+        for task_id, task_state in tasks.items():
+            if task_id not in shown and task_state in {
+                "success",
+                "failed",
+                "skipped",
+                "up_for_retry",
+                "upstream_failed",
+            }:
+                shown.add(task_id)
+                say(f"run {number}: {task_id} {task_state}")
+        if state in ENDED:
+            return state, tasks
+        time.sleep(0.5)
+
+
+def show_outcome(instance: Instance, airflow: Airflow, evidence: list[dict[str, Any]]) -> None:
+    """Print the newest row of every host as Cassandra has it, the alert, and where the UI is."""
+    address, port = instance.cassandra.address
+    policy = CassandraPolicy(contact_points=(address,), port=port, local_dc="datacenter1")
+    with open_session(policy) as session:
+        rows = read.read_latest(session, schema.KEYSPACE)
+    print(f"\nThe newest row of every host ({schema.KEYSPACE}.{schema.LATEST_METRICS.name}):\n")
+    print(table_of_hosts(rows))
+    print("\nWhat the ThresholdSensor found:\n")
+    print("\n".join(describe_alert(alert) for alert in evidence) or "  nothing")
+    user, password = airflow.credentials()
+    print(f"\nAirflow's UI: {airflow.url}/dags/{DAG_ID}   user: {user}   password: {password}\n", flush=True)
+
+
+@contextmanager
+def started(name: str, server: Any) -> Iterator[None]:
+    """Start a server, saying so; stop it at the end if it did not run before."""
+    ran = getattr(server, "running", False)
+    begin = time.monotonic()
+    say(f"{name}: {'runs already' if ran else 'starting …'}")
+    try:
+        server.start()
+        if not ran:
+            say(f"{name}: up after {time.monotonic() - begin:.0f} s")
+        yield
+    finally:
+        if not ran:
+            stop(name, server.stop)
+
+
+def stop(name: str, action: Callable[[], None]) -> None:
+    """Stop a server; a second Ctrl-C must not leave it running."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    say(f"{name}: stopping …")
+    try:
+        action()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def say(text: str) -> None:
+    """Print a line with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+
+def _interrupt(signum: int, frame: Any) -> None:  # noqa: ARG001 - the form of a signal handler
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
