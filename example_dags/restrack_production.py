@@ -2,8 +2,8 @@
 The pipeline split as it grows: each part has a schedule of its own, and hosts are collected in mapped chunks.
 
 ``restrack_provision`` runs once. ``restrack_collect`` takes the hosts of the Variable ``restrack_hosts`` in
-chunks, one mapped task each, and updates an Asset when the samples are in Kafka. ``restrack_load`` runs when that
-Asset is updated. ``restrack_alert`` waits in the triggerer, and takes no worker slot while it waits.
+chunks, one mapped task each, and updates an Asset when the samples are in Kafka. ``restrack_load`` runs when
+that Asset is updated. ``restrack_alert`` waits in the triggerer, and takes no worker slot while it waits.
 """
 
 from __future__ import annotations
