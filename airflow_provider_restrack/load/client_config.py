@@ -1,0 +1,127 @@
+"""Turns a connection's settings into those of a producer or consumer, and refuses the ones that lose data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_restrack.load.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Settings of one kind of client are noise to the other: librdkafka warns about each on every start.
+_CONSUMER_ONLY = (
+    "group.id", "group.instance.id", "group.protocol", "auto.offset.reset", "enable.auto.commit", "on_commit",
+    "auto.commit.interval.ms", "enable.auto.offset.store", "enable.partition.eof", "isolation.level",
+    "session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms", "partition.assignment.strategy",
+    "fetch.min.bytes", "fetch.max.bytes", "fetch.wait.max.ms", "max.partition.fetch.bytes",
+    "queued.min.messages", "queued.max.messages.kbytes", "check.crcs",
+)  # fmt: skip
+_PRODUCER_ONLY = (
+    "acks", "request.required.acks", "enable.idempotence", "linger.ms", "queue.buffering.max.ms",
+    "compression.type", "compression.codec", "batch.size", "batch.num.messages", "message.timeout.ms",
+    "delivery.timeout.ms", "queue.buffering.max.messages", "queue.buffering.max.kbytes", "transactional.id",
+)  # fmt: skip
+_SECRET_PARTS = ("password", "secret", "token", "key.pem", "oauthbearer.config", "sasl.username")
+_PREFETCH_KB = 16384  # librdkafka's default of 64 MB is most of what a small worker has
+_MAX_DEAD_LETTER_BYTES = 100_000_000
+
+
+def bootstrap_servers(config: Mapping[str, Any]) -> str:
+    """Return the brokers that the settings name, for messages."""
+    return str(
+        config.get("bootstrap.servers") or config.get("metadata.broker.list") or "no bootstrap.servers"
+    )
+
+
+def build_producer_config(config: Mapping[str, Any], *, connection: str, timeout_s: float) -> dict[str, Any]:
+    """Return the settings of a producer that waits for all replicas and never doubles or reorders a record.
+
+    :param config: the connection's own settings; they win where they lose nothing.
+    :param connection: id of the connection, for messages.
+    :param timeout_s: seconds after which an undelivered record counts as failed.
+    :raises ConfigurationError: if the connection asks for fewer acknowledgements, no idempotence or
+        transactions.
+    """
+    _require(config, ("acks", "request.required.acks"), ("all", "-1"), connection)
+    _require(config, ("enable.idempotence",), ("true", "t", "1"), connection)
+    if "transactional.id" in config:
+        raise ConfigurationError(
+            f"Kafka connection {connection!r} sets transactional.id, and records of an uncommitted"
+            " transaction are"
+            " never read: remove it from the connection's extra"
+        )
+    settings = {"linger.ms": 20, "compression.type": "lz4"} | dict(config)
+    for name in (*_CONSUMER_ONLY, "request.required.acks", "delivery.timeout.ms"):
+        settings.pop(name, None)
+    return settings | {
+        "acks": "all",
+        "enable.idempotence": True,
+        "message.timeout.ms": max(1, int(timeout_s * 1000)),
+    }
+
+
+def build_dead_letter_config(
+    config: Mapping[str, Any], *, connection: str, timeout_s: float
+) -> dict[str, Any]:
+    """Return the settings of the dead letters' producer: it must take whatever the consumer could read."""
+    settings = build_producer_config(config, connection=connection, timeout_s=timeout_s)
+    return settings | {"message.max.bytes": _MAX_DEAD_LETTER_BYTES}
+
+
+def build_consumer_config(config: Mapping[str, Any], *, group_id: str, connection: str) -> dict[str, Any]:
+    """Return the settings of a consumer that commits only what it is told to.
+
+    A connection's ``group.id`` and ``auto.offset.reset`` give way: the group is the operator's, and an offset
+    that the topic no longer has is found and counted by the reader, not jumped over by the client.
+
+    :raises ConfigurationError: if the connection asks for automatic commits, which lose records that are read
+        but not stored.
+    """
+    if _text(config.get("enable.auto.commit", "false")) in ("true", "t", "1"):
+        raise ConfigurationError(
+            f"Kafka connection {connection!r} sets enable.auto.commit=true, which commits records before"
+            " they are"
+            " stored: remove it from the connection's extra or set it to false"
+        )
+    settings = {"queued.max.messages.kbytes": _PREFETCH_KB} | dict(config)
+    # A static member joins no group; these belong to members and would be refused or warned about.
+    for name in (
+        *_PRODUCER_ONLY,
+        "group.instance.id",
+        "group.protocol",
+        "group.remote.assignor",
+        "on_commit",
+    ):
+        settings.pop(name, None)
+    return settings | {
+        "group.id": group_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",
+    }
+
+
+def redact(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that may stand in a log: secrets are starred."""
+    return {
+        name: "***" if any(part in name for part in _SECRET_PARTS) else value
+        for name, value in config.items()
+    }
+
+
+def _require(
+    config: Mapping[str, Any], names: tuple[str, ...], allowed: tuple[str, ...], connection: str
+) -> None:
+    for name in names:
+        if name in config and _text(config[name]) not in allowed:
+            raise ConfigurationError(
+                f"Kafka connection {connection!r} sets {name}={config[name]!r}, which can lose or double"
+                " records:"
+                f" remove it from the connection's extra or set it to {allowed[0]}"
+            )
+
+
+def _text(value: object) -> str:
+    return str(value).strip().lower()

@@ -1,0 +1,319 @@
+"""Reads a bounded part of topics: from a group's committed offsets to the end that each partition had at the
+start.
+
+Partitions are assigned by hand and offsets committed by hand. No member of a group can then take a partition
+away in mid-batch, and two runs at once, or one that was thought dead, only write the same rows twice: a
+commit never passes a row that is not stored, and a late one can at worst move the group back, to rows that
+are then written again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from airflow_provider_restrack.load.client_config import bootstrap_servers, build_consumer_config
+from airflow_provider_restrack.load.errors import ConfigurationError, KafkaUnavailableError
+from airflow_provider_restrack.load.offsets import Partition
+from airflow_provider_restrack.load.positions import Positions, plan_span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_provider_restrack.load.positions import Span
+
+log = logging.getLogger(__name__)
+
+_QUANTUM_S = 0.25  # how long one read may wait; between reads the loop handles acknowledgements and stops
+# Events of the client that say nothing of a partition: it goes on by itself, and a stall is noticed by the
+# clock. (The names of librdkafka's local errors begin with an underscore; they are public.)
+_PASSING = frozenset(
+    getattr(KafkaError, name)
+    for name in ("_ALL_BROKERS_DOWN", "_TRANSPORT", "_MAX_POLL_EXCEEDED", "_RESOLVE")
+)
+_PARTITION_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001
+_NO_SUCH_OFFSET = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPolicy:
+    """What to read, as whom, and how long to wait for Kafka.
+
+    :ivar connect_timeout_s: for each question to the brokers at the start and the end.
+    :ivar stall_timeout_s: without any record or end of partition for so long, the run fails.
+    """
+
+    topics: tuple[str, ...]
+    group_id: str
+    connection: str = "kafka_default"
+    connect_timeout_s: float = 20.0
+    stall_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Records read together, each partition's in order, and the next offset of each partition they touch."""
+
+    records: list[Any]
+    ends: dict[Partition, int]
+
+
+class Reader:
+    """Reads chunks and commits offsets; the only user of the Kafka consumer.
+
+    :param consumer: a confluent-kafka Consumer of ``build_consumer_config``.
+    :param spans: what ``plan_run`` found.
+    :param now: the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        consumer: Any,
+        policy: ReadPolicy,
+        spans: Sequence[Span],
+        *,
+        servers: str,
+        now: Callable[[], float],
+    ) -> None:
+        self._consumer, self._policy, self._servers, self._now = consumer, policy, servers, now
+        self.spans = tuple(spans)
+        self.positions = Positions(spans)
+        self.lost = sum(span.lost for span in spans)
+        self.lag_before = sum(span.end - span.start for span in spans)
+        self._last_sign = now()
+        wanted = [
+            TopicPartition(*partition, self.positions.next_of(partition)) for partition in self.positions.open
+        ]
+        if wanted:
+            consumer.assign(wanted)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every partition has reached its end."""
+        return not self.positions.open
+
+    def read(self, limit: int) -> Chunk:
+        """Return up to ``limit`` records; none does not mean that there are no more, only ``finished`` does.
+
+        :raises KafkaUnavailableError: if nothing came for ``stall_timeout_s``, or Kafka refuses to be read.
+        """
+        count = min(limit, self.positions.remaining)
+        messages = self._consumer.consume(count, _QUANTUM_S) if count > 0 else []
+        records: list[Any] = []
+        touched: set[Partition] = set()
+        for message in messages:
+            self._take(message, records, touched)
+        self._watch(messages)
+        done = [partition for partition in touched if not self.positions.is_open(partition)]
+        if done:
+            self._consumer.pause([TopicPartition(*partition) for partition in done])
+        return Chunk(records, {partition: self.positions.next_of(partition) for partition in touched})
+
+    def note_activity(self) -> None:
+        """Restart the watch for a stalled Kafka, after the loop itself has waited for something else."""
+        self._last_sign = self._now()
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit offsets and wait for Kafka to confirm each of them.
+
+        :raises KafkaUnavailableError: if it does not; the rows are stored, and are written again by the next
+            run.
+        """
+        wanted = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+        try:
+            confirmed = self._consumer.commit(offsets=wanted, asynchronous=False)
+        except KafkaException as error:
+            raise self._commit_error(error.args[0]) from error
+        for entry in confirmed or ():
+            if entry.error is not None:
+                raise self._commit_error(entry.error, f" of {entry.topic}[{entry.partition}]")
+
+    def lag_after(self, committed: Mapping[Partition, int]) -> int:
+        """Return how many offsets the group is behind the ends of now, records since the start included."""
+        lag = 0
+        for span in self.spans:
+            _, high = _watermarks(self._consumer, span.partition, self._policy, self._servers)
+            lag += max(0, high - committed.get(span.partition, span.start))
+        return lag
+
+    def close(self) -> None:
+        """Close the consumer; it commits nothing."""
+        self._consumer.close()
+
+    def _watch(self, messages: Sequence[Any]) -> None:
+        if messages:
+            self._last_sign = self._now()
+        elif not self.finished and self._now() - self._last_sign > self._policy.stall_timeout_s:
+            waiting = ", ".join(f"{p.topic}[{p.number}]" for p in sorted(self.positions.open)[:5])
+            raise KafkaUnavailableError(
+                f"Kafka {self._servers} (connection {self._policy.connection!r}) sent nothing for"
+                f" {self._policy.stall_timeout_s:g} s, with records still to come of {waiting}"
+            )
+
+    def _take(self, message: Any, records: list[Any], touched: set[Partition]) -> None:
+        error = message.error()
+        if error is not None:
+            self._take_event(error, message, touched)
+            return
+        partition = Partition(message.topic(), message.partition())
+        if self.positions.is_open(partition):
+            touched.add(partition)
+            if self.positions.accept(partition, message.offset()):
+                records.append(message)
+
+    def _take_event(self, error: Any, message: Any, touched: set[Partition]) -> None:
+        code = error.code()
+        if code in _PASSING:
+            log.warning("Kafka %s: %s", self._servers, error.str())
+            return
+        if message.topic() is None:
+            raise self._read_error(error, "")
+        partition = Partition(message.topic(), message.partition())
+        if not self.positions.is_open(partition):
+            return
+        if code == _PARTITION_EOF:
+            self.positions.note_end(partition, message.offset())
+            touched.add(partition)
+        elif code in _NO_SUCH_OFFSET:
+            self._skip_deleted(partition)
+            touched.add(partition)
+        else:
+            raise self._read_error(error, f" {partition.topic}[{partition.number}]")
+
+    def _skip_deleted(self, partition: Partition) -> None:
+        """Go on at the oldest record, as retention has deleted those that were to be read."""
+        low, _ = _watermarks(self._consumer, partition, self._policy, self._servers)
+        lost = self.positions.skip_to(partition, low)
+        self.lost += lost
+        warn_of_loss(partition, lost, self._policy.group_id)
+        if self.positions.is_open(partition):
+            self._consumer.seek(TopicPartition(*partition, self.positions.next_of(partition)))
+
+    def _read_error(self, error: Any, where: str) -> KafkaUnavailableError:
+        return KafkaUnavailableError(
+            f"Kafka {self._servers} (connection {self._policy.connection!r}) cannot be read{where}:"
+            f" {error.str()}"
+        )
+
+    def _commit_error(self, error: Any, where: str = "") -> KafkaUnavailableError:
+        remedy = ""
+        if error.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION):
+            remedy = "; other consumers have joined this group: give the loader a group_id of its own"
+        return KafkaUnavailableError(
+            f"offsets{where} of group {self._policy.group_id!r} could not be committed to Kafka"
+            f" {self._servers}"
+            f" (connection {self._policy.connection!r}): {error.str()}{remedy}"
+        )
+
+
+def open_reader(policy: ReadPolicy, config: Mapping[str, Any], *, now: Callable[[], float]) -> Reader:
+    """Return a reader of the topics, positioned; the caller closes it.
+
+    :raises ConfigurationError: if the connection asks for what loses data, or a topic does not exist.
+    :raises KafkaUnavailableError: if Kafka does not answer in ``connect_timeout_s``.
+    """
+    settings = build_consumer_config(config, group_id=policy.group_id, connection=policy.connection)
+    servers = bootstrap_servers(config)
+    try:
+        consumer = Consumer(settings, logger=log)
+    except (KafkaException, TypeError, ValueError) as error:
+        raise ConfigurationError(f"Kafka connection {policy.connection!r} is not valid: {error}") from error
+    try:
+        return Reader(consumer, policy, plan_run(consumer, policy, servers), servers=servers, now=now)
+    except BaseException:
+        consumer.close()
+        raise
+
+
+def plan_run(consumer: Any, policy: ReadPolicy, servers: str) -> list[Span]:
+    """Ask Kafka for partitions, commits and ends, and return what to read of each partition."""
+    partitions = _partitions(consumer, policy, servers)
+    committed = _committed(consumer, partitions, policy, servers)
+    spans = []
+    for partition in partitions:
+        low, high = _watermarks(consumer, partition, policy, servers)
+        offset = committed.get(partition)
+        span = plan_span(partition, offset, low, high)
+        if span.lost:
+            warn_of_loss(partition, span.lost, policy.group_id)
+        if offset is not None and offset > high:
+            log.warning(
+                "group %s is at offset %d of %s[%d], past its end %d: the topic was made anew, and is read"
+                " from %d",
+                policy.group_id, offset, *partition, high, low,
+            )  # fmt: skip
+        spans.append(span)
+    return spans
+
+
+def warn_of_loss(partition: Partition, lost: int, group_id: str) -> None:
+    """Log that retention has deleted records before the group read them."""
+    log.warning(
+        "%d offsets of %s[%d] were deleted by the topic's retention before group %s read them: raise"
+        " retention.ms"
+        " or load more often",
+        lost, *partition, group_id,
+    )  # fmt: skip
+
+
+def _partitions(consumer: Any, policy: ReadPolicy, servers: str) -> list[Partition]:
+    found = []
+    try:
+        # All topics and not each by name: asking for one by name creates it where brokers create topics by
+        # themselves.
+        known = consumer.list_topics(timeout=policy.connect_timeout_s).topics
+    except KafkaException as error:
+        raise _unreachable(error, policy, servers) from error
+    for topic in policy.topics:
+        if topic not in known or known[topic].error is not None:
+            reason = f": {known[topic].error.str()}" if topic in known else ""
+            raise ConfigurationError(
+                f"topic {topic!r} does not exist on Kafka {servers} (connection {policy.connection!r}), or"
+                " may not be"
+                f" described{reason}; create it with ProvisionOperator, or correct topics="
+            )
+        found += [Partition(topic, number) for number in sorted(known[topic].partitions)]
+    return found
+
+
+def _committed(
+    consumer: Any, partitions: Sequence[Partition], policy: ReadPolicy, servers: str
+) -> dict[Partition, int]:
+    wanted = [TopicPartition(*partition) for partition in partitions]
+    try:
+        entries = consumer.committed(wanted, timeout=policy.connect_timeout_s)
+    except KafkaException as error:
+        raise _unreachable(error, policy, servers) from error
+    for entry in entries:
+        if entry.error is not None:
+            raise KafkaUnavailableError(
+                f"the offset of group {policy.group_id!r} on {entry.topic}[{entry.partition}] cannot be read"
+                " from"
+                f" Kafka {servers} (connection {policy.connection!r}): {entry.error.str()}"
+            )
+    return {Partition(entry.topic, entry.partition): entry.offset for entry in entries if entry.offset >= 0}
+
+
+def _watermarks(consumer: Any, partition: Partition, policy: ReadPolicy, servers: str) -> tuple[int, int]:
+    try:
+        found = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=policy.connect_timeout_s)
+    except KafkaException as error:
+        raise _unreachable(error, policy, servers) from error
+    if found is None:
+        raise KafkaUnavailableError(
+            f"Kafka {servers} (connection {policy.connection!r}) did not give the offsets of"
+            f" {partition.topic}[{partition.number}] in {policy.connect_timeout_s:g} s"
+        )
+    low, high = found
+    return low, high
+
+
+def _unreachable(error: KafkaException, policy: ReadPolicy, servers: str) -> KafkaUnavailableError:
+    return KafkaUnavailableError(
+        f"Kafka {servers} (connection {policy.connection!r}) did not answer in {policy.connect_timeout_s:g}"
+        " s:"
+        f" {error.args[0].str()}"
+    )

