@@ -1,0 +1,207 @@
+"""Samples of hosts as an Airflow task: over SSH, or of the worker that the task runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
+
+from airflow_provider_restrack.collect.inventory import parse_hosts, parse_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_restrack.collect.fleet import Fleet, FleetResult, HostSession
+    from airflow_provider_restrack.collect.frames import AgentRun
+    from airflow_provider_restrack.collect.inventory import Target
+    from airflow_provider_restrack.collect.ssh import SshPolicy
+
+_MAX_NAMED_HOSTS = 20
+
+
+class TooManyFailedHostsError(RuntimeError):
+    """More hosts gave no sample than ``max_failed_fraction`` allows."""
+
+
+class RemoteMetricsOperator(BaseOperator):
+    """Take samples of hosts over SSH, or of the machine that the task runs on, and return them as a list of
+    dicts.
+
+    Each sample has every field of the metrics reference except ``day``; what is unknown is null. A host that
+    cannot be sampled has a row too, with ``up`` false, an ``outcome`` and an ``error`` that says what to do.
+    Nothing is installed on a host: the agent is sent to the host's own Python (3.6 or newer) and leaves
+    nothing.
+
+    .. note::
+        Every host that is being asked takes a thread and a connection of the worker: split fleets of many
+        hundreds into chunks with ``.expand(hosts=chunks)``. An sshd that all logins pass through, such as a
+        bastion, drops what exceeds its ``MaxStartups`` (10 at once): lower ``concurrency`` then.
+
+    :param hosts: None for the machine that the task runs on (a Celery worker collects itself by ``queue``);
+        else a list of names, ``user@host:port``, ``[v6]:port``, or dicts with ``host`` and optionally
+        ``address``, ``port``, ``username``, ``labels``, ``ssh_conn_id``; also as JSON or comma-separated
+        text. (templated)
+    :param ssh_conn_id: the SSH connection of hosts that name none of their own. (templated)
+    :param window: seconds that CPU shares and rates are averaged over.
+    :param samples: samples of each host, taken over one connection.
+    :param interval: seconds from the start of a host's sample to that of its next. One that would start while
+        the one before it still runs is skipped, and the log says so.
+    :param concurrency: hosts asked at the same time.
+    :param connect_timeout: seconds for connecting and logging in to a host.
+    :param host_timeout: seconds for one sample of a host in all.
+    :param max_failed_fraction: the task fails if more than this share of the hosts has no sample that is
+        ``up``; at 1, the default, hosts never fail it. The samples of a task that failed so are still in its
+        XCom: a publish task with ``trigger_rule="all_done"`` gets them.
+    :param labels: labels of every sample; a host's own labels win. (templated)
+    :param python: the interpreter on the hosts: a name on the login's PATH, or a path, absolute or below the
+        login's home. The local machine is sampled with the worker's own. (templated)
+    """
+
+    template_fields: Sequence[str] = ("hosts", "ssh_conn_id", "labels", "python")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"hosts": "json", "labels": "json"}
+
+    def __init__(
+        self,
+        *,
+        hosts: Any = None,
+        ssh_conn_id: str = "ssh_default",
+        window: float = 1.0,
+        samples: int = 1,
+        interval: float = 10.0,
+        concurrency: int = 32,
+        connect_timeout: float = 10.0,
+        host_timeout: float = 30.0,
+        max_failed_fraction: float = 1.0,
+        labels: Any = None,
+        python: str = "python3",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.hosts = hosts
+        self.ssh_conn_id = ssh_conn_id
+        self.window = window
+        self.samples = samples
+        self.interval = interval
+        self.concurrency = concurrency
+        self.connect_timeout = connect_timeout
+        self.host_timeout = host_timeout
+        self.max_failed_fraction = max_failed_fraction
+        self.labels = labels
+        self.python = python
+        # An upstream task that returns None gives no hosts; it does not ask for this machine.
+        self._is_local = hosts is None
+        self._fleet: Fleet | None = None
+        self._killed = False
+        self._check_numbers()
+        if _is_literal(labels):
+            parse_labels(labels, "labels")
+        if hosts is not None and _is_literal(hosts):
+            parse_hosts(hosts)
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Take the samples.
+
+        :raises ValueError: if the hosts, labels or a connection cannot be read.
+        :raises TooManyFailedHostsError: if more hosts failed than allowed; the samples are pushed before.
+        """
+        from airflow_provider_restrack.collect.fleet import Fleet
+        from airflow_provider_restrack.collect.schedule import SchedulePolicy
+
+        targets, open_session = self._prepare_local() if self._is_local else self._prepare_remote()
+        policy = SchedulePolicy(self.samples, self.interval, self.concurrency, self.host_timeout)
+        self._fleet = Fleet(targets, policy, open_session)
+        if self._killed:
+            self._fleet.stop()
+        try:
+            result = self._fleet.run()
+        finally:
+            self._fleet = None
+        self._refuse_failures(result, context)
+        return result.samples
+
+    def on_kill(self) -> None:
+        """End all connections at once."""
+        self._killed = True
+        if self._fleet is not None:
+            self._fleet.stop()
+
+    def _prepare_local(self) -> tuple[Sequence[Target], Callable[[Target], HostSession]]:
+        from airflow_provider_restrack.collect.local import LocalSession, local_target
+
+        run = self._build_run()
+        return (local_target(parse_labels(self.labels, "labels")),), lambda _: LocalSession(run)
+
+    def _prepare_remote(self) -> tuple[Sequence[Target], Callable[[Target], HostSession]]:
+        from airflow_provider_restrack.collect.ssh import SshSession
+
+        if self.hosts is None:
+            raise ValueError("hosts was rendered to None: the upstream task or parameter gave no hosts")
+        targets = parse_hosts(self.hosts, labels=parse_labels(self.labels, "labels"))
+        policies = self._read_policies(targets)
+        run = self._build_run()
+
+        def open_session(target: Target) -> HostSession:
+            policy = policies[target.ssh_conn_id or self.ssh_conn_id]
+            return SshSession(target, policy, run, self.connect_timeout)
+
+        return targets, open_session
+
+    def _read_policies(self, targets: Sequence[Target]) -> Mapping[str, SshPolicy]:
+        """Look up each connection once, however many hosts use it."""
+        from airflow_provider_restrack.hooks.ssh_fleet import SSHFleetHook
+
+        conn_ids = {target.ssh_conn_id or self.ssh_conn_id for target in targets}
+        return {conn_id: SSHFleetHook(conn_id).policy() for conn_id in sorted(conn_ids)}
+
+    def _build_run(self) -> AgentRun:
+        from airflow_provider_restrack.collect.frames import AgentRun, read_agent_source
+
+        return AgentRun(read_agent_source(), self.window, self.python)
+
+    def _refuse_failures(self, result: FleetResult, context: Context) -> None:
+        from airflow_provider_restrack.collect.schedule import exceeds_failed_fraction
+
+        failed = result.failed_hosts
+        if not exceeds_failed_fraction(failed, result.hosts, self.max_failed_fraction):
+            return
+        ti = context.get("ti")
+        if ti is not None and self.do_xcom_push:
+            # The return value of a task that fails is lost, and with it the samples of the hosts that are up.
+            ti.xcom_push(key=XCOM_RETURN_KEY, value=result.samples)
+        names = ", ".join(failed[:_MAX_NAMED_HOSTS]) + (", …" if len(failed) > _MAX_NAMED_HOSTS else "")
+        raise TooManyFailedHostsError(
+            f"{len(failed)} of {result.hosts} hosts gave no sample, over max_failed_fraction"
+            f" {self.max_failed_fraction:g}: {names}; the log and their rows say why"
+        )
+
+    def _check_numbers(self) -> None:
+        for name in ("window", "interval", "connect_timeout", "host_timeout"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give seconds above 0")
+        for name in ("samples", "concurrency"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give a whole number of at least 1")
+        if not 0 <= self.max_failed_fraction <= 1:
+            raise ValueError(f"max_failed_fraction is {self.max_failed_fraction!r}: give a share from 0 to 1")
+        if self.window >= self.host_timeout:
+            raise ValueError(
+                f"window ({self.window:g} s) must be below host_timeout ({self.host_timeout:g} s)"
+            )
+        if self.samples > 1 and self.window >= self.interval:
+            raise ValueError(f"window ({self.window:g} s) has to be below interval ({self.interval:g})")
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether a value is final when the DAG is parsed: no template, and nothing that Airflow resolves
+    later.
+    """
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value
+    if isinstance(value, Mapping):
+        return all(_is_literal(part) for part in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_literal(part) for part in value)
+    return value is None or isinstance(value, int | float)
