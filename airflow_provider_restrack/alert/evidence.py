@@ -1,0 +1,162 @@
+"""What is told of a breach: JSON-able, for XCom, messages and people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_restrack.alert.durations import format_duration
+from airflow_provider_restrack.alert.evaluate import from_ms
+from airflow_provider_restrack.clock import format_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_restrack.alert.evaluate import Breach
+    from airflow_provider_restrack.alert.rules import AlertRule
+
+MAX_SERIES_POINTS = 120
+# A fleet-wide breach must still fit into XCom: about 60 bytes a point, so a few hundred KB in all.
+MAX_TOTAL_POINTS = 6000
+MIN_SERIES_POINTS = 10
+SPARKLINE_CHARS = 40
+
+_BARS = "▁▂▃▄▅▆▇█"
+_BINARY_STEPS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def build_evidence(breaches: Sequence[Breach]) -> list[dict[str, Any]]:
+    """Return the evidence of breaches, with fewer of the newest samples each if there are many breaches."""
+    share = MAX_TOTAL_POINTS // max(len(breaches), 1)
+    points = min(MAX_SERIES_POINTS, max(MIN_SERIES_POINTS, share))
+    return [describe_breach(breach, points) for breach in breaches]
+
+
+def describe_breach(breach: Breach, points: int = MAX_SERIES_POINTS) -> dict[str, Any]:
+    """Return one breach's evidence.
+
+    Keys: rule, severity, host, device, metric, aggregate, window_seconds, unit, op, threshold,
+    for_seconds, since, at, since_is_exact, duration_seconds, current, peak, average, samples, coverage,
+    series, sparkline, text, summary.
+
+    :param points: how many of the newest values ``series`` may hold.
+    """
+    rule = breach.rule
+    evidence: dict[str, Any] = {
+        "rule": rule.name,
+        "severity": rule.severity,
+        "host": breach.host,
+        "device": breach.device,
+        "metric": rule.metric,
+        "aggregate": rule.aggregate,
+        "window_seconds": rule.window_seconds or None,
+        "unit": find_unit(rule),
+        "op": rule.op,
+        "threshold": rule.threshold,
+        "for_seconds": rule.for_seconds,
+        "since": format_utc(breach.since),
+        # False: the run began before the samples that were read, so it is longer than told.
+        "since_is_exact": not breach.open_start,
+        "at": format_utc(breach.at),
+        "duration_seconds": breach.duration_seconds,
+        "current": _plain(rule, breach.values[-1]),
+        "peak": _plain(rule, find_peak(breach)),
+        "average": sum(breach.values) / len(breach.values),
+        "samples": len(breach.values),
+        "coverage": breach.coverage,
+        "series": [
+            {"timestamp": format_utc(from_ms(time)), "value": _plain(rule, value)}
+            for time, value in zip(breach.times[-points:], breach.values[-points:], strict=True)
+        ],
+        "sparkline": draw_sparkline(breach.values),
+        "text": describe(breach),
+    }
+    evidence["summary"] = _render_summary(rule, evidence)
+    return evidence
+
+
+def describe(breach: Breach) -> str:
+    """Return a breach as one sentence, such as ``db-1: cpu_usage is 97.3 % (> 90 % for 10 min since …)``."""
+    rule = breach.rule
+    where = f"{breach.host} {breach.device}" if breach.device else breach.host
+    what = rule.metric
+    if rule.aggregate:
+        what = f"{rule.aggregate} of {rule.metric} over {format_duration(rule.window_seconds)}"
+    held = f"at {_clock_time(breach, breach.since)}"
+    if breach.duration_seconds:
+        at_least = "at least " if breach.open_start else ""
+        since = _clock_time(breach, breach.since)
+        held = f"for {at_least}{format_duration(breach.duration_seconds)} since {since}"
+    peak = "" if _is_truth(rule) else f"; peak {format_value(rule, find_peak(breach))}"
+    current, threshold = format_value(rule, breach.values[-1]), format_value(rule, float(rule.threshold))
+    return f"{where}: {what} is {current} ({rule.op} {threshold} {held}{peak})"
+
+
+def find_peak(breach: Breach) -> float:
+    """Return the most extreme value of the run, in the direction of the rule's comparison."""
+    if breach.rule.op in {">", ">="}:
+        return max(breach.values)
+    if breach.rule.op in {"<", "<="}:
+        return min(breach.values)
+    return max(breach.values, key=lambda value: abs(value - float(breach.rule.threshold)))
+
+
+def find_unit(rule: AlertRule) -> str:
+    """Return the unit of the compared value; empty where there is none."""
+    return "samples" if rule.aggregate == "count" else rule.field.unit
+
+
+def format_value(rule: AlertRule, value: float) -> str:
+    """Return a value with its unit, as people read it: ``97.3 %``, ``1.5 GiB``, ``true``."""
+    if _is_truth(rule):
+        return str(bool(value)).lower()
+    unit = find_unit(rule)
+    if unit in {"bytes", "bytes/s"}:
+        return _format_bytes(value) + unit.removeprefix("bytes")
+    if unit == "s" and value >= 60:
+        return format_duration(value)
+    return f"{_round(value)} {unit}".rstrip()
+
+
+def draw_sparkline(values: Sequence[float]) -> str:
+    """Return the newest values as bars between their least and their greatest."""
+    shown = values[-SPARKLINE_CHARS:]
+    low, high = min(shown), max(shown)
+    if high == low:
+        return _BARS[len(_BARS) // 2] * len(shown)
+    return "".join(_BARS[round((value - low) / (high - low) * (len(_BARS) - 1))] for value in shown)
+
+
+def _is_truth(rule: AlertRule) -> bool:
+    return isinstance(rule.threshold, bool)
+
+
+def _plain(rule: AlertRule, value: float) -> float | bool:
+    return bool(value) if _is_truth(rule) else value
+
+
+def _clock_time(breach: Breach, moment: Any) -> str:
+    """Return the time of day, with the date if the run began on another day than it was last seen."""
+    return (
+        f"{moment:%H:%M:%SZ}" if breach.since.date() == breach.at.date() else f"{moment:%Y-%m-%d %H:%M:%SZ}"
+    )
+
+
+def _format_bytes(value: float) -> str:
+    step = 0
+    while abs(value) >= 1024 and step < len(_BINARY_STEPS) - 1:
+        value, step = value / 1024, step + 1
+    return f"{_round(value)} {_BINARY_STEPS[step]}"
+
+
+def _round(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}".removesuffix(".0") if abs(value) >= 1 else f"{value:.3g}"
+
+
+def _render_summary(rule: AlertRule, evidence: dict[str, Any]) -> str:
+    """Return the rule's own sentence, or the usual one."""
+    if rule.summary is None:
+        return str(evidence["text"])
+    texts = ("device", "aggregate")
+    return rule.summary.format(**evidence | {key: evidence[key] or "" for key in texts})

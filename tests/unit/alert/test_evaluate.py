@@ -1,0 +1,167 @@
+"""Invariants of the evaluation, over generated series; single behaviours stand as data in ``cases/``."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_restrack.alert.evaluate import (
+    build_series,
+    evaluate,
+    find_spacing,
+    from_ms,
+    plan_gaps,
+    to_ms,
+)
+from airflow_provider_restrack.alert.rules import parse_rules
+
+START = datetime(2026, 5, 4, 12, tzinfo=UTC)
+STEP = timedelta(minutes=1)
+Row = dict[str, Any]
+
+values = st.one_of(st.none(), st.sampled_from([10.0, 50.0, 90.0, 95.0, 99.0]))
+histories = st.lists(values, min_size=1, max_size=40).map(
+    lambda found: [{"timestamp": START + n * STEP, "cpu_usage": value} for n, value in enumerate(found)]
+)
+rules = st.fixed_dictionaries(
+    {},
+    optional={
+        "for": st.sampled_from(["1m", "5m", "10m"]),
+        "max_gap": st.sampled_from(["1m", "3m", "30m"]),
+        "min_coverage": st.sampled_from([0.0, 0.5, 0.8, 1.0]),
+        "min_samples": st.integers(1, 5),
+    },
+).map(lambda extra: parse_rules({"name": "r", "metric": "cpu_usage", "op": ">", "threshold": 90, **extra})[0])
+
+
+def judge(rule, rows: list[Row], now: datetime):
+    (series,) = build_series(rule, "db-1", rows, now)
+    return evaluate(rule, series, now)
+
+
+def end_of(rows: list[Row]) -> datetime:
+    return max(row["timestamp"] for row in rows)
+
+
+@given(rules, histories, st.data())
+def test_order_and_duplicates_change_nothing(rule, rows: list[Row], data) -> None:
+    doubled = rows + data.draw(st.lists(st.sampled_from(rows), max_size=10))
+    shuffled = data.draw(st.permutations(doubled))
+    now = end_of(rows)
+    assert judge(rule, shuffled, now) == judge(rule, rows, now)
+
+
+@given(rules, histories)
+def test_samples_after_now_change_nothing(rule, rows: list[Row]) -> None:
+    now = START + 20 * STEP
+    assert judge(rule, rows, now) == judge(rule, [row for row in rows if row["timestamp"] <= now], now)
+
+
+@given(rules, histories)
+def test_a_newest_sample_that_does_not_breach_never_fires(rule, rows: list[Row]) -> None:
+    now = end_of(rows) + STEP
+    assert judge(rule, [*rows, {"timestamp": now, "cpu_usage": 90.0}], now) is None
+
+
+@given(rules, histories)
+def test_a_null_sample_at_the_end_neither_fires_nor_ends_a_breach_that_is_fresh(
+    rule, rows: list[Row]
+) -> None:
+    now = end_of(rows)
+    with_null = [*rows, {"timestamp": now + timedelta(seconds=1), "cpu_usage": None}]
+    before, after = judge(rule, rows, now), judge(rule, with_null, now + timedelta(seconds=1))
+    if rule.max_gap_seconds and before and (now - before.at).total_seconds() + 1 <= rule.max_gap_seconds:
+        assert after == before
+    if after:
+        assert after.at <= now
+
+
+@given(rules, histories, st.data())
+def test_with_a_fixed_gap_removing_breaching_samples_never_fires(rule, rows: list[Row], data) -> None:
+    """It holds for breaching samples only: without a sample that ends a run, two runs may be one."""
+    if rule.max_gap_seconds is None:
+        return
+    breaching = [row for row in rows if row["cpu_usage"] and row["cpu_usage"] > 90]
+    removed = data.draw(st.lists(st.sampled_from(breaching), unique_by=id)) if breaching else []
+    kept = [row for row in rows if row not in removed]
+    now = end_of(rows)
+    if kept and judge(rule, kept, now) is not None:
+        assert judge(rule, rows, now) is not None
+
+
+@given(st.integers(20, 60), st.data())
+def test_losing_up_to_two_samples_in_a_row_never_ends_a_breach(length: int, data) -> None:
+    (rule,) = parse_rules({"name": "r", "metric": "cpu_usage", "op": ">", "threshold": 90, "for": "10m"})
+    rows = [{"timestamp": START + n * STEP, "cpu_usage": 95.0} for n in range(length)]
+    kept, lost = [rows[0]], 0
+    for row in rows[1:-1]:
+        if lost < 2 and data.draw(st.booleans()):
+            lost += 1
+            continue
+        lost = 0
+        kept.append(row)
+    kept.append(rows[-1])
+    found = judge(rule, kept, rows[-1]["timestamp"])
+    assert found is not None
+    assert (found.since, found.coverage) == (START, 1.0)
+
+
+@given(rules, histories)
+def test_a_breach_is_a_run_of_breaching_samples_up_to_the_newest_one(rule, rows: list[Row]) -> None:
+    found = judge(rule, rows, end_of(rows))
+    if found is None:
+        return
+    known = [(to_ms(row["timestamp"]), row["cpu_usage"]) for row in rows if row["cpu_usage"] is not None]
+    run = list(zip(found.times, found.values, strict=True))
+    assert run == known[-len(run) :]
+    assert all(value > 90 for _, value in run)
+    assert found.duration_seconds >= rule.for_seconds
+    assert found.coverage >= rule.min_coverage - 1e-4
+    assert len(run) >= rule.min_samples
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_an_absent_sample(value: float | None) -> None:
+    (rule,) = parse_rules({"name": "r", "metric": "cpu_usage", "op": ">", "threshold": 90})
+    rows = [{"timestamp": START, "cpu_usage": 95.0}, {"timestamp": START + STEP, "cpu_usage": value}]
+    (series,) = build_series(rule, "db-1", rows, START + STEP)
+    assert (series.values, series.spacing_ms) == ((95.0,), 60_000)
+
+
+def test_timestamps_as_text_and_as_times_are_the_same() -> None:
+    texts = ["2026-05-04T12:00:00.001Z", "2026-05-04T14:00:00.001+02:00"]
+    assert {to_ms(text) for text in texts} == {to_ms(START + timedelta(milliseconds=1))}
+    assert from_ms(to_ms(START)) == START
+
+
+@pytest.mark.parametrize(
+    ("gaps", "spacing"),
+    [
+        ([], None),
+        ([300], 300),
+        ([300, 10_000], 300),
+        ([5, 300, 10_000], 300),
+        ([10] * 9 + [500, 500], 10),
+        ([10, 10, 280] * 3, 280),
+    ],
+)
+def test_spacing_is_what_recurs_not_what_happened_once(gaps: list[int], spacing: int | None) -> None:
+    times = [sum(gaps[:n]) for n in range(len(gaps) + 1)]
+    assert find_spacing(times) == spacing
+
+
+def test_the_gap_that_breaks_a_run_is_the_longest_of_three_limits() -> None:
+    short, long = parse_rules(
+        [
+            {"name": "a", "metric": "cpu_usage", "op": ">", "threshold": 90, "for": "10m"},
+            {"name": "b", "metric": "cpu_usage", "op": ">", "threshold": 90, "for": "10h"},
+        ]
+    )
+    assert plan_gaps(short, 10_000).max_gap_ms == 900_000
+    assert plan_gaps(short, 600_000).max_gap_ms == 1_800_000
+    assert plan_gaps(long, 10_000).max_gap_ms == pytest.approx(7_200_000)

@@ -1,0 +1,135 @@
+"""What is told of a breach: JSON-able, bounded, and a sentence that a person can read."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_provider_restrack.alert.evaluate import Breach, to_ms
+from airflow_provider_restrack.alert.evidence import build_evidence, describe_breach, draw_sparkline
+from airflow_provider_restrack.alert.rules import parse_rules
+
+START = to_ms(datetime(2026, 5, 4, 12, 4, 10, tzinfo=UTC))
+
+
+def make_breach(
+    values: list[float], step_s: int = 60, device: str | None = None, open_start: bool = False, **rule: Any
+) -> Breach:
+    (parsed,) = parse_rules(
+        {"name": "r", "metric": "cpu_usage", "op": ">", "threshold": 90, "for": "10m"} | rule
+    )
+    times = tuple(START + n * step_s * 1000 for n in range(len(values)))
+    return Breach(parsed, "db-1", device, times, tuple(values), 1.0, open_start)
+
+
+@pytest.mark.parametrize(
+    ("breach", "text"),
+    [
+        (
+            make_breach([99.1, 95, 97.3], step_s=300),
+            "db-1: cpu_usage is 97.3 % (> 90 % for 10 min since 12:04:10Z; peak 99.1 %)",
+        ),
+        (make_breach([97.3], **{"for": 0}), "db-1: cpu_usage is 97.3 % (> 90 % at 12:04:10Z; peak 97.3 %)"),
+        (
+            make_breach([95, 95], open_start=True, step_s=86400),
+            "db-1: cpu_usage is 95 % (> 90 % for at least 1 d since 2026-05-04 12:04:10Z; peak 95 %)",
+        ),
+        (
+            make_breach([0, 0, 0], metric="up", op="==", threshold=False),
+            "db-1: up is false (== false for 2 min since 12:04:10Z)",
+        ),
+        (
+            make_breach(
+                [3 * 2**30, 2**30], metric="filesystem_free", op="<", threshold=5 * 2**30, device="/var"
+            ),
+            "db-1 /var: filesystem_free is 1 GiB (< 5 GiB for 1 min since 12:04:10Z; peak 1 GiB)",
+        ),
+        (
+            make_breach([1536 * 1024.0], metric="network_io_recv", threshold=1000),
+            "db-1: network_io_recv is 1.5 MiB/s (> 1000 bytes/s at 12:04:10Z; peak 1.5 MiB/s)",
+        ),
+        (
+            make_breach([93.456], aggregate="avg", window="5m"),
+            "db-1: avg of cpu_usage over 5 min is 93.5 % (> 90 % at 12:04:10Z; peak 93.5 %)",
+        ),
+        (
+            make_breach([2], aggregate="count", window="5m", op="<", threshold=3),
+            "db-1: count of cpu_usage over 5 min is 2 samples (< 3 samples at 12:04:10Z; peak 2 samples)",
+        ),
+        (
+            make_breach([0.25], metric="clock_skew", threshold=0.1),
+            "db-1: clock_skew is 0.25 s (> 0.1 s at 12:04:10Z; peak 0.25 s)",
+        ),
+        (
+            make_breach([400.0, 90], metric="uptime", op="<", threshold=600),
+            "db-1: uptime is 1 min 30 s (< 10 min for 1 min since 12:04:10Z; peak 1 min 30 s)",
+        ),
+    ],
+)
+def test_a_breach_reads_as_a_sentence(breach: Breach, text: str) -> None:
+    assert describe_breach(breach)["text"] == text
+
+
+def test_evidence_holds_what_a_message_needs() -> None:
+    evidence = describe_breach(make_breach([95, 99, 97], severity="critical"))
+    assert evidence == {
+        "rule": "r",
+        "severity": "critical",
+        "host": "db-1",
+        "device": None,
+        "metric": "cpu_usage",
+        "aggregate": None,
+        "window_seconds": None,
+        "unit": "%",
+        "op": ">",
+        "threshold": 90.0,
+        "for_seconds": 600.0,
+        "since": "2026-05-04T12:04:10.000Z",
+        "since_is_exact": True,
+        "at": "2026-05-04T12:06:10.000Z",
+        "duration_seconds": 120.0,
+        "current": 97.0,
+        "peak": 99.0,
+        "average": 97.0,
+        "samples": 3,
+        "coverage": 1.0,
+        "series": [
+            {"timestamp": "2026-05-04T12:04:10.000Z", "value": 95.0},
+            {"timestamp": "2026-05-04T12:05:10.000Z", "value": 99.0},
+            {"timestamp": "2026-05-04T12:06:10.000Z", "value": 97.0},
+        ],
+        "sparkline": "▁█▅",
+        "text": "db-1: cpu_usage is 97 % (> 90 % for 2 min since 12:04:10Z; peak 99 %)",
+        "summary": "db-1: cpu_usage is 97 % (> 90 % for 2 min since 12:04:10Z; peak 99 %)",
+    }
+    assert json.loads(json.dumps(evidence, allow_nan=False)) == evidence
+
+
+def test_a_rule_may_bring_its_own_sentence() -> None:
+    breach = make_breach(
+        [95.25], summary="{host}{device} burns {current:.1f} of {threshold:.0f} ({severity})"
+    )
+    assert describe_breach(breach)["summary"] == "db-1 burns 95.2 of 90 (warning)"
+
+
+def test_the_series_holds_the_newest_values_only() -> None:
+    series = describe_breach(make_breach([float(n) for n in range(91, 400)]))["series"]
+    assert (len(series), series[-1]["value"]) == (120, 399.0)
+
+
+def test_evidence_of_a_whole_fleet_stays_small_enough_for_xcom() -> None:
+    evidence = build_evidence([make_breach([95.0] * 300)] * 1000)
+    assert {len(one["series"]) for one in evidence} == {10}
+    assert len(json.dumps(evidence)) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [([1.0], "▅"), ([2.0, 2.0], "▅▅"), ([0, 7], "▁█"), ([float(n) for n in range(99)], None)],
+)
+def test_a_sparkline_spans_least_to_greatest(values: list[float], bars: str | None) -> None:
+    drawn = draw_sparkline(values)
+    assert drawn == bars if bars else len(drawn) == 40
