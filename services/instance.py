@@ -138,11 +138,12 @@ class Instance:
             yield
 
 
-def instance(name: str = "dev") -> Instance:
+def instance(name: str = "dev", *, heap_mb: int = 512) -> Instance:
     """Return an instance by its name; nothing is started by that.
 
+    :param heap_mb: of Cassandra, from its next start on.
     :raises ServiceError: if there is none of that name.
     """
     if name not in INSTANCES:
         raise ServiceError(f"there is no instance {name!r}: use one of {', '.join(INSTANCES)}")
-    return Instance(name, home() / name, INSTANCES[name], jars_home())
+    return Instance(name, home() / name, INSTANCES[name], jars_home(), heap_mb)

@@ -6,9 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.errors import ServiceError
+
 ADDRESS = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent
 SSHD_NAMES = ("web-1", "web-2", "db-1")
+_REFUSED = frozenset(":,;%$&<>\"'\\*{}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,18 @@ INSTANCES = {
 
 
 def home() -> Path:
-    """Return the directory of all data and jars: ``RESTRACK_HOME``, else ``.restrack`` in the repository."""
-    return Path(os.environ.get("RESTRACK_HOME") or ROOT / ".restrack").absolute()
+    """Return the directory of all data and jars: ``RESTRACK_HOME``, else ``.restrack`` in the repository.
+
+    :raises ServiceError: if its path has a character with a meaning in class paths, XML or ``log.dirs``.
+    """
+    path = Path(os.environ.get("RESTRACK_HOME") or ROOT / ".restrack").absolute()
+    refused = _REFUSED & set(str(path))
+    if refused:
+        raise ServiceError(
+            f"the servers cannot keep their data in {path}, for its {' '.join(sorted(refused))}: "
+            "set RESTRACK_HOME to a plain path"
+        )
+    return path
 
 
 def jars_home() -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from services.errors import ServiceError
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-_LISTEN = "0A"
+_LISTEN = "0A"  # as /proc/net/tcp writes the state
+_SCRATCH_PORTS = range(20000, 32000)
 
 
 def check_free(what: str, ports: Iterable[int]) -> None:
@@ -52,15 +55,13 @@ def accepts(port: int, timeout_s: float = 1.0) -> bool:
 
 
 def find_free_ports(count: int) -> tuple[int, ...]:
-    """Return ports that are free now, for servers that live as long as one test."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for probe in sockets:
-            probe.bind((ADDRESS, 0))
-        return tuple(probe.getsockname()[1] for probe in sockets)
-    finally:
-        for probe in sockets:
-            probe.close()
+    """Return ports that are free now, for servers that live as long as one test.
+
+    They lie below those that Linux hands out for outgoing connections, one of which could take the port of a
+    server while it starts again.
+    """
+    candidates = random.SystemRandom().sample(_SCRATCH_PORTS, len(_SCRATCH_PORTS))
+    return tuple(islice(filter(is_free, candidates), count))
 
 
 def describe_owner(port: int, proc: Path = PROC) -> str:

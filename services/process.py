@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.errors import ServiceError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -36,12 +38,18 @@ def parse_stat(stat: str) -> tuple[str, int, int]:
 
 def identify(pid: int, proc: Path = PROC) -> ProcessId | None:
     """Return the identity of a live process, or None if there is none: a zombie counts as none."""
+    found = _look_up(pid, proc)
+    return None if found is None or found[0] in _DEAD_STATES else found[1]
+
+
+def _look_up(pid: int, proc: Path = PROC) -> tuple[str, ProcessId] | None:
+    """Return state and identity of a process, be it a zombie, or None if there is none."""
     try:
         state, _, start_time = parse_stat((proc / str(pid) / "stat").read_text())
-        boot_id = (proc / "sys/kernel/random/boot_id").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if state in _DEAD_STATES else ProcessId(pid, start_time, boot_id)
+    boot_id = (proc / "sys/kernel/random/boot_id").read_text().strip()
+    return state, ProcessId(pid, start_time, boot_id)
 
 
 def read_pidfile(path: Path) -> ProcessId | None:
@@ -61,8 +69,13 @@ def write_pidfile(path: Path, process: ProcessId) -> None:
 
 def is_alive(process: ProcessId) -> bool:
     """Tell whether this very process lives; its exit status is collected if it is our child and has ended."""
-    _reap(process.pid)
-    return identify(process.pid) == process
+    found = _look_up(process.pid)
+    if found is None or found[1] != process:
+        return False
+    if found[0] in _DEAD_STATES:
+        _reap(process.pid)
+        return False
+    return True
 
 
 def wait_end(process: ProcessId, timeout_s: float) -> bool:
@@ -134,9 +147,10 @@ def spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None = Non
         setsigmask=(),
         setsigdef=(signal.SIGINT, signal.SIGPIPE, signal.SIGTERM),
     )
-    # A child that has ended at once is a zombie of ours, and its stat is still there.
-    _, _, start_time = parse_stat((PROC / str(pid) / "stat").read_text())
-    return ProcessId(pid, start_time, (PROC / "sys/kernel/random/boot_id").read_text().strip())
+    found = _look_up(pid)
+    if found is None:  # cannot be: a child that has ended at once is a zombie of ours
+        raise ServiceError(f"{command[0]} (pid {pid}) has vanished")
+    return found[1]
 
 
 def command_line(pid: int, proc: Path = PROC) -> str:

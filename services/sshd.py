@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from services import install
 from services.errors import ServiceError
 from services.layout import ADDRESS
-from services.server import Server
+from services.server import Server, locked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,7 +174,7 @@ class SshdServer(Server):
         return self.directory / "sshd.log"
 
     def create_keys(self) -> None:
-        """Make its host key and the fleet's client key, unless they are there."""
+        """Make its host key and the fleet's client key, unless they are there; under the fleet's lock."""
         self.directory.mkdir(parents=True, exist_ok=True)
         _create_key(self.client_key, "restrack-client")
         _create_key(self.paths.host_key, self.host.name)
@@ -182,7 +182,6 @@ class SshdServer(Server):
     def configure(self) -> None:
         """Write its keys and configuration, and have sshd check them."""
         sshd = install.require_sshd()
-        self.create_keys()
         if os.geteuid() == 0:
             # Debian's service makes it, and we are not that service.
             _RUN_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
@@ -236,30 +235,31 @@ class SshdFleet:
         """Whether every host runs."""
         return all(server.running for server in self.hosts)
 
-    def start(self) -> bool:
-        """Start the hosts that do not run, and tell whether any was started by this call."""
+    def start(self) -> tuple[SshdServer, ...]:
+        """Start the hosts that do not run, and return those that this call started."""
         self.write_known_hosts()
-        return any([server.start() for server in self.hosts])  # noqa: C419 - a generator would start the first only
+        return tuple(server for server in self.hosts if server.start())
 
     def wait_ready(self, timeout_s: float | None = None) -> None:
         """Wait until every host sends its banner."""
         for server in self.hosts:
             server.wait_ready(timeout_s)
 
-    def stop(self) -> bool:
-        """Stop every host, its open sessions too, and tell whether any ran."""
-        return any([server.stop() for server in self.hosts])  # noqa: C419 - a generator would stop the first only
+    def stop(self) -> tuple[SshdServer, ...]:
+        """Stop every host that runs, its open sessions too, and return those."""
+        return tuple(server for server in self.hosts if server.stop())
 
-    def kill(self) -> bool:
-        """Kill every host, its open sessions too, and tell whether any ran."""
-        return any([server.kill() for server in self.hosts])  # noqa: C419 - a generator would kill the first only
+    def kill(self) -> tuple[SshdServer, ...]:
+        """Kill every host that runs, its open sessions too, and return those."""
+        return tuple(server for server in self.hosts if server.kill())
 
     def write_known_hosts(self) -> None:
         """Write the host keys of the fleet, in one step: a client may be reading them."""
         install.require_sshd()
-        for server in self.hosts:
-            server.create_keys()
-        text = build_known_hosts([(server.host, server.public_key) for server in self.hosts])
-        partial = self.known_hosts.with_suffix(".partial")
-        partial.write_text(text)
-        partial.replace(self.known_hosts)
+        with locked(self.directory / "lock", f"another process makes the keys in {self.directory}"):
+            for server in self.hosts:
+                server.create_keys()
+            text = build_known_hosts([(server.host, server.public_key) for server in self.hosts])
+            partial = self.known_hosts.with_suffix(".partial")
+            partial.write_text(text)
+            partial.replace(self.known_hosts)

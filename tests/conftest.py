@@ -1,8 +1,8 @@
 """Fixtures of all tests: Airflow's home is a scratch directory, set before anything imports Airflow.
 
-The servers are real ones, of the instance ``test`` of services/. They are started when the first test asks for
-them and stopped at the end, unless they ran before: ``python -m services start --instance test`` keeps them
-between runs. A server that cannot start fails the tests; none is ever skipped.
+The servers are real ones, of the instance ``test`` of services/. They are started when the first test asks
+for them and stopped at the end, unless they ran before: ``python -m services start --instance test`` keeps
+them between runs. A server that cannot start fails the tests; none is ever skipped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,32 +70,35 @@ def test_instance() -> services.Instance:
     return services.instance("test")
 
 
-def _started(server: Server | services.SshdFleet) -> Iterator[None]:
-    """Start a server, and stop it at the end if it was started here."""
-    started = server.start()
-    yield
-    if started:
-        server.stop()
+@contextmanager
+def _started(*servers: Server) -> Iterator[None]:
+    """Start those servers that do not run, and stop exactly those at the end."""
+    with ExitStack() as stack:
+        for server in servers:
+            if server.start():
+                stack.callback(server.stop)
+        yield
 
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap(test_instance: services.Instance) -> Iterator[str]:
     """Return ``bootstrap.servers`` of a running Kafka that creates no topic by itself."""
-    for _ in _started(test_instance.kafka):
+    with _started(test_instance.kafka):
         yield test_instance.kafka.bootstrap
 
 
 @pytest.fixture(scope="session")
 def cassandra_address(test_instance: services.Instance) -> Iterator[tuple[str, int]]:
     """Return host and port of a running Cassandra, one node in ``datacenter1``."""
-    for _ in _started(test_instance.cassandra):
+    with _started(test_instance.cassandra):
         yield test_instance.cassandra.address
 
 
 @pytest.fixture(scope="session")
 def sshd_hosts(test_instance: services.Instance) -> Iterator[Sequence[services.SshdServer]]:
     """Return three running hosts: name, address, port, user, client_key, known_hosts, public_key of each."""
-    for _ in _started(test_instance.ssh):
+    test_instance.ssh.write_known_hosts()
+    with _started(*test_instance.ssh.hosts):
         yield test_instance.ssh.hosts
 
 
