@@ -1,4 +1,4 @@
-"""Fixtures of the DAG tests: the example DAGs write to fixed topics and a fixed keyspace, which start empty."""
+"""Fixtures of the DAG tests: the examples write to fixed topics and a fixed keyspace, which start empty."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def airflow(
 
 
 def without_schedule(folder: Path) -> Path:
-    """The pipeline without its schedule: a run of the scheduler's own would mix its samples with the test's."""
+    """The pipeline without its schedule: a run by schedule would mix its samples with the test's."""
     text = (ROOT / "example_dags" / f"{DAG_ID}.py").read_text()
     scheduled = 'schedule="*/5 * * * *"'
     assert scheduled in text
