@@ -211,7 +211,7 @@ class _RuleReader:
 
     def _problem(self, field: str, message: str) -> None:
         name = self.data.get("name")
-        label = f"rule {name!r}" if isinstance(name, str) and name else f"rules[{self.index}]"
+        label = f"rule {name!r}" if isinstance(name, str) and name.strip() else f"rules[{self.index}]"
         self.problems.append(f"{label}: {field} {message}")
 
     def _check_keys(self) -> None:
@@ -255,11 +255,12 @@ class _RuleReader:
             if not isinstance(value, bool):
                 self._problem("threshold", f"{value!r} must be true or false for {metric}")
             return bool(value)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        number = _read_number(value)
+        if number is None:
             wrong = "is missing" if value is None else f"{value!r} is not allowed"
             self._problem("threshold", f"{wrong}: give a finite number")
             return 0.0
-        return float(value)
+        return number
 
     def _read_times(self) -> tuple[float, str | None, float]:
         """Return ``for``, aggregate and window; an aggregate without a window is taken over ``for``."""
@@ -334,6 +335,17 @@ def _hint(value: object, allowed: Sequence[str]) -> str:
 def _abridge(allowed: Sequence[str]) -> str:
     names = [name for name in allowed if name not in PERCENTILES]
     return ", ".join([*names, "p50 to p99"] if len(names) < len(allowed) else names)
+
+
+def _read_number(value: object) -> float | None:
+    """Return a finite number, also of its text: a templated threshold is rendered to one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _read_share(value: object) -> float:

@@ -1,4 +1,4 @@
-"""The semantics of rules as data: every file of ``cases/`` is run, each expectation against the whole path."""
+"""The semantics of rules as data: every file of ``cases/`` is run, each through the whole path."""
 
 from __future__ import annotations
 
