@@ -120,16 +120,14 @@ class CassandraSessionHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Connect and ask for the server's version; Airflow's connection page shows the result."""
-        from cassandra import DriverException
-
-        from airflow_provider_restrack.store.session import CassandraError, find_local_dc
+        from airflow_provider_restrack.store.session import DRIVER_ERRORS, CassandraError, find_local_dc
 
         try:
             policy = self.policy()
             with self.session() as session:
                 version = session.execute("SELECT release_version FROM system.local").one()[0]
                 data_centre = find_local_dc(session, policy)
-        except (CassandraError, DriverException, ValueError) as error:
+        except (CassandraError, *DRIVER_ERRORS, ValueError) as error:
             return False, str(error)
         return True, f"Cassandra {version} at {policy.address}, data centre {data_centre}"
 

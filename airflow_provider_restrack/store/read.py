@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from cassandra import DriverException, InvalidRequest, Unauthorized
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable
+from cassandra import InvalidRequest, Unauthorized
+from cassandra.cluster import EXEC_PROFILE_DEFAULT
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.query import tuple_factory
 
@@ -16,7 +16,7 @@ from airflow_provider_restrack.store.schema import (
     SYSTEM_METRICS,
     check_identifier,
 )
-from airflow_provider_restrack.store.session import CassandraError
+from airflow_provider_restrack.store.session import DRIVER_ERRORS, CassandraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -150,7 +150,7 @@ class _Query:
                 f"{table} cannot be read: {_text(error)}. Create the table, or the columns that it lacks "
                 "(add_missing_columns=True), with ProvisionOperator."
             ) from error
-        except (DriverException, NoHostAvailable) as error:
+        except DRIVER_ERRORS as error:
             raise self._failed(error) from error
         self._statement.fetch_size = PAGE_ROWS
 
@@ -169,7 +169,7 @@ class _Query:
             )
             for result in results:
                 yield from _plain_rows(result.result_or_exc)
-        except (DriverException, NoHostAvailable) as error:
+        except DRIVER_ERRORS as error:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> ReadFailedError:

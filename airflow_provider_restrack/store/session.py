@@ -25,6 +25,7 @@ from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.connection import ConnectionException, DefaultEndPoint, DefaultEndPointFactory
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.protocol import ErrorMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +38,8 @@ DEFAULT_CONSISTENCY = "LOCAL_QUORUM"
 # here.
 FIRST_PROTOCOL_VERSION = ProtocolVersion.V5
 CONSISTENCIES: tuple[str, ...] = tuple(ConsistencyLevel.name_to_value)
+# All that a request can fail with: the driver's errors have three roots.
+DRIVER_ERRORS = (DriverException, NoHostAvailable, ErrorMessage)
 _TLS_SIGNS = ("[SSL", "CERTIFICATE", "TLSV1", "HANDSHAKE")
 
 
@@ -283,7 +286,7 @@ def _resolve(policy: CassandraPolicy) -> tuple[list[Any], dict[str, str] | None]
 def _connect(cluster: Any, policy: CassandraPolicy) -> Any:
     try:
         session = cluster.connect()
-    except (NoHostAvailable, DriverException, ConnectionException, OSError) as error:
+    except (*DRIVER_ERRORS, ConnectionException, OSError) as error:
         if policy.local_dc and cluster.metadata.all_hosts():
             _check_data_centre(cluster, policy)
         raise explain_failure(error, policy) from error

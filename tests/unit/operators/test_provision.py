@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_restrack.load.topics import TopicSpec
+from airflow_provider_restrack.operators.provision import (
+    ProvisionOperator,
+    parse_replication,
+    parse_tables,
+    parse_topics,
+)
+from airflow_provider_restrack.store.schema import TABLES
+
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(3, 3, id="number"),
+        pytest.param("3", 3, id="number-from-a-template"),
+        pytest.param({"dc1": 3, "dc2": "2"}, {"dc1": 3, "dc2": 2}, id="by-data-centre"),
+        pytest.param('{"dc1": 3}', {"dc1": 3}, id="json"),
+    ],
+)
+def test_replication_is_a_number_or_numbers_by_data_centre(value: Any, expected: Any) -> None:
+    assert parse_replication(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, 1.5, True, "three", "", "1.0", {}, {"dc1": 0}, {"dc1": None}, [3], None]
+)
+def test_replication_of_another_kind_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^replication .*whole number from 1 up"):
+        parse_replication(value)
+
+
+def test_replication_that_is_broken_json_says_so() -> None:
+    with pytest.raises(ValueError, match="replication is no valid JSON"):
+        parse_replication('{"dc1": 3')
+
+
+def test_default_topics_are_samples_dead_letters_and_alerts() -> None:
+    assert parse_topics(None, 3) == (
+        TopicSpec("system_metrics", 4, 3, 7 * DAY),
+        TopicSpec("system_metrics_dead_letters", 1, 3, 30 * DAY, {"max.message.bytes": "2097152"}),
+        TopicSpec("system_alerts", 1, 3, 30 * DAY),
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param({"a": {"partitions": 2, "replication": 1, "retention": "12h"}}, id="by-name"),
+        pytest.param([{"name": "a", "partitions": "2", "replication": 1, "retention": 43200}], id="list"),
+        pytest.param('{"a": {"partitions": 2, "replication": 1, "retention": "12h"}}', id="json"),
+        pytest.param(
+            ({"name": "a", "partitions": 2, "replication": 1, "retention": timedelta(hours=12)},),
+            id="timedelta",
+        ),
+    ],
+)
+def test_topics_are_given_by_name_or_as_a_list(value: Any) -> None:
+    assert parse_topics(value, 3) == (TopicSpec("a", 2, 1, 12 * 3600),)
+
+
+def test_topic_takes_defaults_for_what_it_leaves_out_and_keeps_for_ever_on_none() -> None:
+    assert parse_topics({"a": {}, "b": {"retention": None, "config": {"preallocate": True}}}, 2) == (
+        TopicSpec("a", 4, 2, 7 * DAY),
+        TopicSpec("b", 4, 2, None, {"preallocate": "true"}),
+    )
+
+
+def test_no_topics_are_no_topics() -> None:
+    assert parse_topics([], 3) == parse_topics({}, 3) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param({"a": {"partition": 2}}, "topic a: unknown keys partition; use", id="unknown-key"),
+        pytest.param({"a": {"partitions": 0}}, "topic a: partitions must be a whole number", id="partitions"),
+        pytest.param({"a": {"replication": 1.5}}, "topic a: replication must be", id="replication"),
+        pytest.param({"a": {"retention": "a week"}}, "topic a: retention: ", id="retention"),
+        pytest.param({"a b": {}}, "'a b' is no valid name", id="name"),
+        pytest.param([{"partitions": 1}], "list of objects with name", id="no-name"),
+        pytest.param(["a"], "list of objects with name", id="bare-name"),
+        pytest.param("system_metrics", "list of objects with name", id="text"),
+        pytest.param(5, "list of objects with name", id="number"),
+        pytest.param([{"name": "a"}, {"name": "a"}], "names one twice", id="twice"),
+        pytest.param("[{", "topics is no valid JSON", id="broken-json"),
+    ],
+)
+def test_topics_that_make_no_sense_are_refused_by_name(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_topics(value, 3)
+
+
+def test_all_tables_of_the_schema_are_the_default() -> None:
+    assert parse_tables(None, None) == TABLES
+
+
+@pytest.mark.parametrize("value", [["latest_metrics"], "latest_metrics", '["latest_metrics"]'])
+def test_tables_are_chosen_by_name(value: Any) -> None:
+    assert [table.name for table in parse_tables(value, None)] == ["latest_metrics"]
+
+
+def test_unknown_table_is_named_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"metrics\.cpu; there are system_metrics, latest_metrics"):
+        parse_tables(["metrics.cpu"], None)
+
+
+def test_ttl_replaces_how_long_rows_live() -> None:
+    assert {table.options["default_time_to_live"] for table in parse_tables(None, "30d")} == {str(30 * DAY)}
+
+
+@pytest.mark.parametrize("ttl", [0, "0s", "21000d", "soon", -5])
+def test_ttl_that_cassandra_cannot_keep_is_refused(ttl: Any) -> None:
+    with pytest.raises(ValueError, match=r"^ttl"):
+        parse_tables(None, ttl)
+
+
+def test_constructor_refuses_literals_that_cannot_work_and_leaves_templates() -> None:
+    with pytest.raises(ValueError, match="keyspace 'My-Metrics' is no valid name"):
+        ProvisionOperator(task_id="provision", keyspace="My-Metrics")
+    with pytest.raises(ValueError, match="timeout must be more than 0"):
+        ProvisionOperator(task_id="provision", timeout=0)
+    templated = ProvisionOperator(task_id="provision", keyspace="{{ params.keyspace }}")
+    assert templated.keyspace == "{{ params.keyspace }}"
+
+
+def test_every_data_argument_and_connection_is_a_template_field() -> None:
+    assert set(ProvisionOperator.template_fields) == {
+        "topics", "keyspace", "replication", "tables", "ttl", "kafka_config_id", "cassandra_conn_id",
+    }  # fmt: skip
+
+
+def test_bad_argument_fails_before_any_server_is_asked() -> None:
+    # No connection of these names exists: looking one up would raise another error.
+    operator = ProvisionOperator(
+        task_id="provision", replication="many", kafka_config_id="none_a", cassandra_conn_id="none_b"
+    )
+    with pytest.raises(ValueError, match="replication must be a whole number"):
+        operator.execute({})
+
+
+def test_importing_operator_and_cassandra_hook_imports_no_driver() -> None:
+    code = (
+        "import sys, airflow_provider_restrack.operators.provision, airflow_provider_restrack.hooks.cassandra;"
+        "print(sorted({'cassandra', 'confluent_kafka'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
