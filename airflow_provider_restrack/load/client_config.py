@@ -24,6 +24,8 @@ _PRODUCER_ONLY = (
 )  # fmt: skip
 _SECRET_PARTS = ("password", "secret", "token", "key.pem", "oauthbearer.config", "sasl.username")
 _PREFETCH_KB = 16384  # librdkafka's default of 64 MB is most of what a small worker has
+# A fetch that finds nothing holds the connection so long, and questions after offsets wait behind it.
+_FETCH_WAIT_MS = 100
 _MAX_DEAD_LETTER_BYTES = 100_000_000
 
 
@@ -84,7 +86,9 @@ def build_consumer_config(config: Mapping[str, Any], *, group_id: str, connectio
             " they are"
             " stored: remove it from the connection's extra or set it to false"
         )
-    settings = {"queued.max.messages.kbytes": _PREFETCH_KB} | dict(config)
+    settings = {"queued.max.messages.kbytes": _PREFETCH_KB, "fetch.wait.max.ms": _FETCH_WAIT_MS} | dict(
+        config
+    )
     # A static member joins no group; these belong to members and would be refused or warned about.
     for name in (
         *_PRODUCER_ONLY,

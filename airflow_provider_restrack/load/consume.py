@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from airflow_provider_restrack.load.brokers import Brokers
 from airflow_provider_restrack.load.client_config import bootstrap_servers, build_consumer_config
 from airflow_provider_restrack.load.errors import ConfigurationError, KafkaUnavailableError
 from airflow_provider_restrack.load.offsets import Partition
@@ -72,18 +73,18 @@ class Reader:
     def __init__(
         self,
         consumer: Any,
+        brokers: Brokers,
         policy: ReadPolicy,
         spans: Sequence[Span],
         *,
-        servers: str,
         now: Callable[[], float],
     ) -> None:
-        self._consumer, self._policy, self._servers, self._now = consumer, policy, servers, now
+        self._consumer, self._brokers, self._policy, self._now = consumer, brokers, policy, now
         self.spans = tuple(spans)
         self.positions = Positions(spans)
         self.lost = sum(span.lost for span in spans)
         self.lag_before = sum(span.end - span.start for span in spans)
-        self._last_sign = now()
+        self._silent_s = 0.0
         wanted = [
             TopicPartition(*partition, self.positions.next_of(partition)) for partition in self.positions.open
         ]
@@ -101,41 +102,31 @@ class Reader:
         :raises KafkaUnavailableError: if nothing came for ``stall_timeout_s``, or Kafka refuses to be read.
         """
         count = min(limit, self.positions.remaining)
+        asked = self._now()
         messages = self._consumer.consume(count, _QUANTUM_S) if count > 0 else []
         records: list[Any] = []
         touched: set[Partition] = set()
         for message in messages:
             self._take(message, records, touched)
-        self._watch(messages)
+        self._watch(messages, self._now() - asked)
         done = [partition for partition in touched if not self.positions.is_open(partition)]
         if done:
             self._consumer.pause([TopicPartition(*partition) for partition in done])
         return Chunk(records, {partition: self.positions.next_of(partition) for partition in touched})
 
-    def note_activity(self) -> None:
-        """Restart the watch for a stalled Kafka, after the loop itself has waited for something else."""
-        self._last_sign = self._now()
-
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit offsets and wait for Kafka to confirm each of them.
 
-        :raises KafkaUnavailableError: if it does not; the rows are stored, and are written again by the next
-            run.
+        :raises KafkaUnavailableError: if it does not.
         """
-        wanted = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
-        try:
-            confirmed = self._consumer.commit(offsets=wanted, asynchronous=False)
-        except KafkaException as error:
-            raise self._commit_error(error.args[0]) from error
-        for entry in confirmed or ():
-            if entry.error is not None:
-                raise self._commit_error(entry.error, f" of {entry.topic}[{entry.partition}]")
+        self._brokers.commit(offsets)
 
     def lag_after(self, committed: Mapping[Partition, int]) -> int:
         """Return how many offsets the group is behind the ends of now, records since the start included."""
+        self._consumer.unassign()  # fetches that wait for records would hold the questions up
         lag = 0
         for span in self.spans:
-            _, high = _watermarks(self._consumer, span.partition, self._policy, self._servers)
+            _, high = self._brokers.watermarks(span.partition)
             lag += max(0, high - committed.get(span.partition, span.start))
         return lag
 
@@ -143,14 +134,14 @@ class Reader:
         """Close the consumer; it commits nothing."""
         self._consumer.close()
 
-    def _watch(self, messages: Sequence[Any]) -> None:
-        if messages:
-            self._last_sign = self._now()
-        elif not self.finished and self._now() - self._last_sign > self._policy.stall_timeout_s:
+    def _watch(self, messages: Sequence[Any], waited_s: float) -> None:
+        """Add up the time spent waiting for Kafka; what Cassandra takes in between does not count."""
+        self._silent_s = 0.0 if messages else self._silent_s + waited_s
+        if self._silent_s > self._policy.stall_timeout_s and not self.finished:
             waiting = ", ".join(f"{p.topic}[{p.number}]" for p in sorted(self.positions.open)[:5])
             raise KafkaUnavailableError(
-                f"Kafka {self._servers} (connection {self._policy.connection!r}) sent nothing for"
-                f" {self._policy.stall_timeout_s:g} s, with records still to come of {waiting}"
+                f"{self._brokers.name} sent nothing for {self._policy.stall_timeout_s:g} s, with records"
+                f" still to come of {waiting}"
             )
 
     def _take(self, message: Any, records: list[Any], touched: set[Partition]) -> None:
@@ -167,7 +158,7 @@ class Reader:
     def _take_event(self, error: Any, message: Any, touched: set[Partition]) -> None:
         code = error.code()
         if code in _PASSING:
-            log.warning("Kafka %s: %s", self._servers, error.str())
+            log.warning("%s: %s", self._brokers.name, error.str())
             return
         if message.topic() is None:
             raise self._read_error(error, "")
@@ -185,7 +176,7 @@ class Reader:
 
     def _skip_deleted(self, partition: Partition) -> None:
         """Go on at the oldest record, as retention has deleted those that were to be read."""
-        low, _ = _watermarks(self._consumer, partition, self._policy, self._servers)
+        low, _ = self._brokers.watermarks(partition)
         lost = self.positions.skip_to(partition, low)
         self.lost += lost
         warn_of_loss(partition, lost, self._policy.group_id)
@@ -193,20 +184,7 @@ class Reader:
             self._consumer.seek(TopicPartition(*partition, self.positions.next_of(partition)))
 
     def _read_error(self, error: Any, where: str) -> KafkaUnavailableError:
-        return KafkaUnavailableError(
-            f"Kafka {self._servers} (connection {self._policy.connection!r}) cannot be read{where}:"
-            f" {error.str()}"
-        )
-
-    def _commit_error(self, error: Any, where: str = "") -> KafkaUnavailableError:
-        remedy = ""
-        if error.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION):
-            remedy = "; other consumers have joined this group: give the loader a group_id of its own"
-        return KafkaUnavailableError(
-            f"offsets{where} of group {self._policy.group_id!r} could not be committed to Kafka"
-            f" {self._servers}"
-            f" (connection {self._policy.connection!r}): {error.str()}{remedy}"
-        )
+        return KafkaUnavailableError(f"{self._brokers.name} cannot be read{where}: {error.str()}")
 
 
 def open_reader(policy: ReadPolicy, config: Mapping[str, Any], *, now: Callable[[], float]) -> Reader:
@@ -216,32 +194,38 @@ def open_reader(policy: ReadPolicy, config: Mapping[str, Any], *, now: Callable[
     :raises KafkaUnavailableError: if Kafka does not answer in ``connect_timeout_s``.
     """
     settings = build_consumer_config(config, group_id=policy.group_id, connection=policy.connection)
-    servers = bootstrap_servers(config)
     try:
         consumer = Consumer(settings, logger=log)
     except (KafkaException, TypeError, ValueError) as error:
         raise ConfigurationError(f"Kafka connection {policy.connection!r} is not valid: {error}") from error
     try:
-        return Reader(consumer, policy, plan_run(consumer, policy, servers), servers=servers, now=now)
+        brokers = Brokers(
+            consumer,
+            servers=bootstrap_servers(config),
+            connection=policy.connection,
+            group_id=policy.group_id,
+            timeout_s=policy.connect_timeout_s,
+        )
+        return Reader(consumer, brokers, policy, plan_run(brokers, policy), now=now)
     except BaseException:
         consumer.close()
         raise
 
 
-def plan_run(consumer: Any, policy: ReadPolicy, servers: str) -> list[Span]:
+def plan_run(brokers: Brokers, policy: ReadPolicy) -> list[Span]:
     """Ask Kafka for partitions, commits and ends, and return what to read of each partition."""
-    partitions = _partitions(consumer, policy, servers)
-    committed = _committed(consumer, partitions, policy, servers)
+    partitions = brokers.partitions(policy.topics)
+    committed = brokers.committed(partitions)
     spans = []
     for partition in partitions:
-        low, high = _watermarks(consumer, partition, policy, servers)
+        low, high = brokers.watermarks(partition)
         offset = committed.get(partition)
         span = plan_span(partition, offset, low, high)
         if span.lost:
             warn_of_loss(partition, span.lost, policy.group_id)
         if offset is not None and offset > high:
             log.warning(
-                "group %s is at offset %d of %s[%d], past its end %d: the topic was made anew, and is read"
+                "group %s is at offset %d of %s[%d], past its end %d: the topic was made anew; it is read"
                 " from %d",
                 policy.group_id, offset, *partition, high, low,
             )  # fmt: skip
@@ -257,63 +241,3 @@ def warn_of_loss(partition: Partition, lost: int, group_id: str) -> None:
         " or load more often",
         lost, *partition, group_id,
     )  # fmt: skip
-
-
-def _partitions(consumer: Any, policy: ReadPolicy, servers: str) -> list[Partition]:
-    found = []
-    try:
-        # All topics and not each by name: asking for one by name creates it where brokers create topics by
-        # themselves.
-        known = consumer.list_topics(timeout=policy.connect_timeout_s).topics
-    except KafkaException as error:
-        raise _unreachable(error, policy, servers) from error
-    for topic in policy.topics:
-        if topic not in known or known[topic].error is not None:
-            reason = f": {known[topic].error.str()}" if topic in known else ""
-            raise ConfigurationError(
-                f"topic {topic!r} does not exist on Kafka {servers} (connection {policy.connection!r}), or"
-                " may not be"
-                f" described{reason}; create it with ProvisionOperator, or correct topics="
-            )
-        found += [Partition(topic, number) for number in sorted(known[topic].partitions)]
-    return found
-
-
-def _committed(
-    consumer: Any, partitions: Sequence[Partition], policy: ReadPolicy, servers: str
-) -> dict[Partition, int]:
-    wanted = [TopicPartition(*partition) for partition in partitions]
-    try:
-        entries = consumer.committed(wanted, timeout=policy.connect_timeout_s)
-    except KafkaException as error:
-        raise _unreachable(error, policy, servers) from error
-    for entry in entries:
-        if entry.error is not None:
-            raise KafkaUnavailableError(
-                f"the offset of group {policy.group_id!r} on {entry.topic}[{entry.partition}] cannot be read"
-                " from"
-                f" Kafka {servers} (connection {policy.connection!r}): {entry.error.str()}"
-            )
-    return {Partition(entry.topic, entry.partition): entry.offset for entry in entries if entry.offset >= 0}
-
-
-def _watermarks(consumer: Any, partition: Partition, policy: ReadPolicy, servers: str) -> tuple[int, int]:
-    try:
-        found = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=policy.connect_timeout_s)
-    except KafkaException as error:
-        raise _unreachable(error, policy, servers) from error
-    if found is None:
-        raise KafkaUnavailableError(
-            f"Kafka {servers} (connection {policy.connection!r}) did not give the offsets of"
-            f" {partition.topic}[{partition.number}] in {policy.connect_timeout_s:g} s"
-        )
-    low, high = found
-    return low, high
-
-
-def _unreachable(error: KafkaException, policy: ReadPolicy, servers: str) -> KafkaUnavailableError:
-    return KafkaUnavailableError(
-        f"Kafka {servers} (connection {policy.connection!r}) did not answer in {policy.connect_timeout_s:g}"
-        " s:"
-        f" {error.args[0].str()}"
-    )

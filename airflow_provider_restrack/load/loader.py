@@ -108,7 +108,6 @@ class Run:
         try:
             while not self._reader.finished and not self._over(stop):
                 self._process(self._reader.read(self._room()))
-                self._reader.note_activity()
                 self._commit_sometimes()
             self._settle()
         except (StoreError, DeliveryError, PoisonRecordError) as error:

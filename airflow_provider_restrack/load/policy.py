@@ -106,3 +106,15 @@ class LoadResult:
     def as_dict(self) -> dict[str, Any]:
         """Return it as XCom takes it."""
         return asdict(self)
+
+    def summary(self) -> str:
+        """Return it as the line for the task's log."""
+        rate = self.records / self.seconds if self.seconds else 0.0
+        tables = ", ".join(f"{name} {rows}" for name, rows in self.tables.items()) or "none"
+        return (
+            f"Loaded {self.records} records as {self.rows} rows ({tables}) in {self.batches} batches and"
+            f" {self.seconds:.1f} s ({rate:.0f} records/s); dead letters {self.dead_letters}, expired"
+            f" {self.expired},"
+            f" superseded {self.superseded}, lost {self.lost}, retries {self.retries};"
+            f" lag {self.lag_before} before, {self.lag_after} after"
+        )

@@ -1,4 +1,4 @@
-"""Sends records to a topic as JSON: all are checked before the first is sent, and all acknowledged at the end."""
+"""Sends records to a topic as JSON: all are checked before the first is sent, all acknowledged at the end."""
 
 from __future__ import annotations
 

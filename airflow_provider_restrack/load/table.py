@@ -139,8 +139,8 @@ def plan_table(
 
     :param mapping: column → field; a column that it does not name takes the field of its own name, and one
         that it maps to None is left out.
-    :param timestamp_field: the field whose UTC day fills a key column ``day`` of type date that a record
-        lacks.
+    :param timestamp_field: the field whose UTC day fills a date column ``day`` that a record lacks, in the
+        tables of ``store/schema.py`` and in any that has it in its key.
     :raises ConfigurationError: if a key column is left out, or a column has a type that JSON cannot fill.
     """
     sources = []
@@ -154,12 +154,8 @@ def plan_table(
                 )
             continue
         _check_type(target, column)
-        derived = (
-            column.name == "day"
-            and column.in_key
-            and column.cql.name == "date"
-            and column.name not in mapping
-        )
+        derived = column.name == "day" and column.cql.name == "date" and column.name not in mapping
+        derived = derived and (column.in_key or target.name in TABLE_BY_NAME)
         sources.append(Source(column, field, timestamp_field if derived else None))
     return TablePlan(target, tuple(sources))
 

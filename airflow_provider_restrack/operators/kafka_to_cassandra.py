@@ -1,0 +1,152 @@
+"""Loads records of Kafka topics into Cassandra tables, in micro-batches, losing none and doubling none."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_restrack.load.policy import LoadPolicy
+
+
+class KafkaToCassandraOperator(BaseOperator):
+    """Load what topics hold beyond the group's committed offsets, up to their ends when the task starts.
+
+    A table's columns and types are read from Cassandra; each takes the JSON field of its name, unknown fields
+    are ignored, and a null or absent one leaves the column unset. Rows are written at the sample's own time
+    (``USING TIMESTAMP``), so that an older record never overwrites a newer one, whatever the order of
+    arrival.
+
+    Offsets are committed synchronously, only after every row before them is acknowledged by every table, and
+    every dead letter by Kafka. A task that dies anywhere leaves nothing lost; its retry writes some rows
+    again, to the same effect. Partitions are assigned without joining the group: two tasks at once on one
+    group do the same work twice and lose nothing.
+
+    A group without committed offsets starts at the oldest record. Offsets that the topic's retention has
+    deleted before they were read are logged and counted as ``lost``.
+
+    :param topics: topics to read.
+    :param tables: ``keyspace.table``, or ``{"table": …, "mode": "merge" | "replace"}``. ``merge`` leaves the
+        columns of absent fields as they are; ``replace`` deletes them, so that a row is the newest record
+        whole, and writes only the newest row of a key in a chunk. The default is the mode of
+        ``store/schema.py`` (``latest_metrics``: replace), else merge.
+    :param group_id: consumer group that holds the offsets; it overrides that of the connection.
+    :param kafka_config_id: id of a ``kafka`` connection. One with ``enable.auto.commit=true`` is refused.
+    :param cassandra_conn_id: id of a ``cassandra`` connection.
+    :param columns: column → field where the names differ; None leaves a column out. A ``date`` column of a
+        time field takes its UTC day; a key column ``day`` does so by itself.
+    :param max_records: end after so many records.
+    :param max_seconds: end after so many seconds; what has been read is stored and committed first.
+    :param batch_rows: rows of one partition that are written as one UNLOGGED batch; batches also stay below
+        4.5 KiB.
+    :param consistency: of the writes, such as ``LOCAL_QUORUM``; None takes the connection's.
+    :param ttl: seconds that a row is kept, counted from its write time; older records are counted as
+        ``expired`` and not written. None: the table's default TTL, counted from the write.
+    :param dead_letter_topic: takes records that cannot be stored, unchanged, with the reason and origin in
+        ``__connect.errors.*`` headers. None: the task fails at such a record, with what precedes it stored
+        and committed.
+    :param timestamp_field: field with the write time; a record without it takes Kafka's.
+    """
+
+    template_fields: Sequence[str] = (
+        "topics", "tables", "group_id", "kafka_config_id", "cassandra_conn_id", "columns", "max_records",
+        "max_seconds", "consistency", "ttl", "dead_letter_topic",
+    )  # fmt: skip
+    ui_color = "#d9e8f5"
+
+    def __init__(
+        self,
+        *,
+        topics: Sequence[str],
+        tables: Sequence[str | Mapping[str, str]],
+        group_id: str = "restrack-loader",
+        kafka_config_id: str = "kafka_default",
+        cassandra_conn_id: str = "cassandra_default",
+        columns: Mapping[str, str | None] | None = None,
+        max_records: int | None = None,
+        max_seconds: float | None = None,
+        batch_rows: int = 50,
+        consistency: str | None = None,
+        ttl: int | None = None,
+        dead_letter_topic: str | None = None,
+        timestamp_field: str = "timestamp",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.topics = topics
+        self.tables = tables
+        self.group_id = group_id
+        self.kafka_config_id = kafka_config_id
+        self.cassandra_conn_id = cassandra_conn_id
+        self.columns = columns
+        self.max_records = max_records
+        self.max_seconds = max_seconds
+        self.batch_rows = batch_rows
+        self.consistency = consistency
+        self.ttl = ttl
+        self.dead_letter_topic = dead_letter_topic
+        self.timestamp_field = timestamp_field
+        # Made in execute: an Event holds a lock, which Airflow's copies of an operator cannot take along.
+        self._stop: threading.Event | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Load, and return the counts of ``LoadResult``."""
+        from airflow_provider_restrack.hooks.cassandra import CassandraSessionHook
+        from airflow_provider_restrack.hooks.kafka import KafkaClientHook
+        from airflow_provider_restrack.load.loader import load
+
+        self._stop = threading.Event()
+        policy = self._policy(context)
+        policy.check()
+        config = KafkaClientHook(self.kafka_config_id).config()
+        with CassandraSessionHook(self.cassandra_conn_id).session() as session:
+            result = load(policy, config, session, stop=self._stop.is_set)
+        self.log.info("%s", result.summary())
+        if result.stopped:
+            raise RuntimeError(
+                f"the load was stopped before its end; what was stored is committed: {result.summary()}"
+            )
+        return result.as_dict()
+
+    def on_kill(self) -> None:
+        """Let the loop end after the chunk at hand: it stores and commits what it has read."""
+        if self._stop is not None:
+            self._stop.set()
+
+    def _policy(self, context: Context) -> LoadPolicy:
+        from airflow_provider_restrack.load.policy import LoadPolicy
+
+        task_instance = context.get("ti")
+        dag_id = getattr(task_instance, "dag_id", "")
+        return LoadPolicy(
+            topics=self.topics,
+            tables=self.tables,
+            group_id=self.group_id,
+            columns=self.columns or {},
+            max_records=_number("max_records", self.max_records, int),
+            max_seconds=_number("max_seconds", self.max_seconds, float),
+            batch_rows=self.batch_rows,
+            consistency=self.consistency,
+            ttl=_number("ttl", self.ttl, int),
+            dead_letter_topic=self.dead_letter_topic,
+            timestamp_field=self.timestamp_field,
+            origin=f"{dag_id}.{self.task_id}" if dag_id else self.task_id,
+            kafka_connection=self.kafka_config_id,
+            cassandra_connection=self.cassandra_conn_id,
+        )
+
+
+def _number(name: str, value: Any, kind: type[int] | type[float]) -> Any:
+    """Return a number that a template may have rendered as text; empty text counts as None."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {value!r}: it must be a number or None") from None
