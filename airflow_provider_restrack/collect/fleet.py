@@ -90,7 +90,7 @@ class Fleet:
         self._sessions: dict[str, HostSession] = {}
         # SimpleQueue, as its put can interrupt its own get: `stop` is called from signal handlers.
         self._answers: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
-        self._threads: set[threading.Thread] = set()
+        self._threads: dict[Job, threading.Thread] = {}
         self._samples: list[dict[str, Any]] = []
         self._failures = 0
         self._stopped = False
@@ -135,7 +135,7 @@ class Fleet:
             thread = threading.Thread(
                 target=_work, args=(session, job, self._answers), name=f"restrack-{job.host}", daemon=True
             )
-            self._threads.add(thread)
+            self._threads[job] = thread
             thread.start()
 
     def _take_answers(self) -> None:
@@ -153,6 +153,7 @@ class Fleet:
     def _take(self, answer: _Answer) -> None:
         if not self._schedule.finish(answer.job, answer.finished):
             return  # given up before: its row is written
+        self._threads = {job: thread for job, thread in self._threads.items() if thread.is_alive()}
         target = self._targets[answer.job.host]
         seconds = answer.finished - answer.job.started
         if isinstance(answer.result, Reading):
@@ -166,6 +167,7 @@ class Fleet:
         now = clock.monotonic()
         for job in self._schedule.give_up(now, GRACE_S):
             self._sessions.pop(job.host).abort()
+            self._threads.pop(job, None)  # it may never end
             error = CollectError("timeout", "given up: a step such as the name lookup did not end in time")
             self._fail(self._targets[job.host], clock.utc_now(), error, now - job.started)
 
@@ -197,7 +199,7 @@ class Fleet:
             session.close()
         self._sessions.clear()
         until = clock.monotonic() + _JOIN_S
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.join(max(0.0, until - clock.monotonic()))
 
     def _summarize(self) -> FleetResult:

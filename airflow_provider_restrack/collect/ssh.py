@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import select
+import shlex
 import socket
 import subprocess
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ class SshSession:
         self._port = target.port or policy.port
         self._username = target.username or policy.username
         self._client: paramiko.SSHClient | None = None
-        self._socket: socket.socket | paramiko.ProxyCommand | None = None
+        self._socket: socket.socket | None = None
+        self._proxy: subprocess.Popen[bytes] | None = None
         self._aborted = False
 
     @property
@@ -135,25 +137,24 @@ class SshSession:
         self._cut_socket()
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; also when another thread does the same."""
         self._cut_socket()
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-        if isinstance(self._socket, paramiko.ProxyCommand):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._socket.process.wait(timeout=1)
-        elif self._socket is not None:
-            self._socket.close()
-        self._socket = None
+        client, self._client = self._client, None
+        sock, self._socket = self._socket, None
+        proxy, self._proxy = self._proxy, None
+        if client is not None:
+            client.close()
+        if sock is not None:
+            sock.close()
+        if proxy is not None:
+            proxy.kill()
+            proxy.wait()
 
     def _cut_socket(self) -> None:
         # Paramiko's threads wait on the socket: its end wakes them all, and nothing here can block.
         sock = self._socket
-        with contextlib.suppress(OSError):
-            if isinstance(sock, paramiko.ProxyCommand):
-                sock.close()
-            elif sock is not None:
+        if sock is not None:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _open_channel(self, deadline: float) -> paramiko.Channel:
@@ -217,17 +218,22 @@ class SshSession:
                     return sock
         raise CollectError("unreachable", f"{self.where}: the name has no address")
 
-    def _start_proxy(self, command: str) -> paramiko.ProxyCommand:
-        try:
-            proxy = paramiko.ProxyCommand(command)
-        except (OSError, ValueError) as error:
-            raise CollectError(
-                "unreachable", f"{self.where}: ProxyCommand {command!r} of ~/.ssh/config: {error}"
-            ) from error
-        self._keep_socket(proxy)
-        return proxy
+    def _start_proxy(self, command: str) -> socket.socket:
+        """Start a ProxyCommand, which talks on its stdin and stdout, at the other end of a socket pair."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._keep_socket(ours)
+            try:
+                self._proxy = subprocess.Popen(  # noqa: S603 - the worker's own configuration names it
+                    shlex.split(command), stdin=theirs.fileno(), stdout=theirs.fileno()
+                )
+            except (OSError, ValueError) as error:
+                raise CollectError(
+                    "unreachable", f"{self.where}: ProxyCommand {command!r} of ~/.ssh/config: {error}"
+                ) from error
+        return ours
 
-    def _keep_socket(self, sock: socket.socket | paramiko.ProxyCommand) -> None:
+    def _keep_socket(self, sock: socket.socket) -> None:
         self._socket = sock
         if self._aborted:  # between the caller's last step and this one
             sock.close()

@@ -1,0 +1,470 @@
+"""The fan-out against real sshd hosts, and against peers that behave as badly as hosts do."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+import pytest
+
+from airflow_provider_restrack import clock
+from airflow_provider_restrack.collect.fleet import Fleet, FleetStoppedError
+from airflow_provider_restrack.collect.frames import AgentRun, read_agent_source
+from airflow_provider_restrack.collect.inventory import Target
+from airflow_provider_restrack.collect.known_hosts import HostKey, KnownHosts
+from airflow_provider_restrack.collect.schedule import SchedulePolicy
+from airflow_provider_restrack.collect.ssh import SshPolicy, SshSession
+from airflow_provider_restrack.store.schema import FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from services import SshdServer
+
+pytestmark = pytest.mark.ssh
+
+NAMES = {field.name for field in FIELDS} - {"day"}
+WINDOW_S = 0.1
+
+
+def target_of(server: SshdServer, **changes: Any) -> Target:
+    return Target(
+        **{
+            "host": server.host.name,
+            "address": server.address,
+            "port": server.port,
+            "username": server.user,
+            **changes,
+        }
+    )
+
+
+def policy_of(server: SshdServer, **changes: Any) -> SshPolicy:
+    known_hosts = KnownHosts.parse(server.known_hosts.read_text(), str(server.known_hosts))
+    return SshPolicy(
+        **{
+            "conn_id": "ssh_test",
+            "username": server.user,
+            "known_hosts": known_hosts,
+            "pkey": paramiko.Ed25519Key.from_private_key_file(str(server.client_key)),
+            "look_for_keys": False,
+            **changes,
+        }
+    )
+
+
+def make_fleet(
+    targets: Sequence[Target],
+    policy: SshPolicy,
+    *,
+    samples: int = 1,
+    interval: float = 1.0,
+    host_timeout: float = 15.0,
+    connect_timeout: float = 10.0,
+    python: str = "python3",
+    source: bytes | None = None,
+) -> Fleet:
+    run = AgentRun(source or read_agent_source(), WINDOW_S, python)
+    return Fleet(
+        targets,
+        SchedulePolicy(samples, interval, 32, host_timeout),
+        lambda target: SshSession(target, policy, run, connect_timeout),
+    )
+
+
+def collect(*args: Any, **options: Any) -> list[dict[str, Any]]:
+    return make_fleet(*args, **options).run().samples
+
+
+def collect_one(target: Target, policy: SshPolicy, **options: Any) -> dict[str, Any]:
+    (row,) = collect([target], policy, **options)
+    assert set(row) == NAMES
+    if not row["up"]:
+        said = {"host", "timestamp", "id", "labels", "up", "outcome", "error", "collect_seconds"}
+        assert all(value is None for name, value in row.items() if name not in said)
+    return row
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], int]]:
+    """Return a starter of TCP peers: each connection is given to a function; the port is returned."""
+    listeners: list[socket.socket] = []
+
+    def start(handle: Callable[[socket.socket], None]) -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def serve_one(connection: socket.socket) -> None:
+            with connection:
+                handle(connection)
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve_one, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        return int(listener.getsockname()[1])
+
+    yield start
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def test_every_host_of_a_fleet_gives_a_full_sample(sshd_hosts: Sequence[SshdServer]) -> None:
+    targets = [target_of(server, labels={"name": server.host.name}) for server in sshd_hosts]
+
+    before = clock.format_utc(clock.utc_now())
+    rows = collect(targets, policy_of(sshd_hosts[0]))
+    after = clock.format_utc(clock.utc_now())
+
+    assert sorted(row["host"] for row in rows) == sorted(target.host for target in targets)
+    for row in rows:
+        assert set(row) == NAMES
+        assert (row["up"], row["outcome"], row["error"]) == (True, "ok", None)
+        assert before <= row["timestamp"] <= after
+        assert row["labels"] == {"name": row["host"]}
+        assert abs(row["clock_skew"]) < row["collect_seconds"]
+        assert row["memory_total"] > 0
+        assert row["window_seconds"] >= WINDOW_S
+    json.dumps(rows, allow_nan=False)
+
+
+def test_several_samples_come_over_one_connection(sshd_hosts: Sequence[SshdServer]) -> None:
+    server = sshd_hosts[0]
+    logins_before = server.log_file.read_text().count("Accepted publickey")
+
+    rows = collect([target_of(server)], policy_of(server), samples=3, interval=0.5)
+
+    assert [row["outcome"] for row in rows] == ["ok"] * 3
+    assert len({row["id"] for row in rows}) == 3
+    assert server.log_file.read_text().count("Accepted publickey") == logins_before + 1
+
+
+def test_a_connection_dropped_between_samples_is_made_anew(start_sshd: Callable[..., SshdServer]) -> None:
+    server = start_sshd("dropped")
+    run = AgentRun(read_agent_source(), WINDOW_S)
+    session = SshSession(target_of(server), policy_of(server), run, 10.0)
+    try:
+        session.collect(time.monotonic() + 15)
+        session._cut_socket()
+        reading = session.collect(time.monotonic() + 15)
+    finally:
+        session.close()
+
+    assert reading.payload["outcome"] == "ok"
+
+
+def test_an_unknown_host_key_is_refused_with_the_remedy(start_sshd: Callable[..., SshdServer]) -> None:
+    server = start_sshd("unknown")
+    policy = policy_of(server, known_hosts=KnownHosts.parse("", "/etc/keys"))
+
+    row = collect_one(target_of(server), policy)
+
+    assert row["outcome"] == "hostkey_mismatch"
+    assert "is not in /etc/keys" in row["error"]
+    assert f"ssh-keyscan -p {server.port} 127.0.0.1 >> /etc/keys" in row["error"]
+    assert "SHA256:" in row["error"]
+
+
+def test_a_changed_host_key_is_refused(
+    start_sshd: Callable[..., SshdServer], sshd_hosts: Sequence[SshdServer]
+) -> None:
+    server = start_sshd("changed")
+    other_key = " ".join(sshd_hosts[0].public_key.split()[:2])
+    known_hosts = KnownHosts.parse(f"[127.0.0.1]:{server.port} {other_key}\n", "/etc/keys")
+
+    row = collect_one(target_of(server), policy_of(server, known_hosts=known_hosts))
+
+    assert row["outcome"] == "hostkey_mismatch"
+    assert "has changed" in row["error"]
+    assert f"ssh-keygen -R '[127.0.0.1]:{server.port}' -f /etc/keys" in row["error"]
+
+
+def test_nothing_is_logged_in_with_before_the_host_key_is_known(
+    start_sshd: Callable[..., SshdServer],
+) -> None:
+    server = start_sshd("careful")
+
+    collect_one(target_of(server), policy_of(server, known_hosts=KnownHosts.parse("", "none")))
+
+    assert "Accepted publickey" not in server.log_file.read_text()
+
+
+def test_the_host_key_of_the_connection_stands_in_for_a_missing_line(
+    start_sshd: Callable[..., SshdServer],
+) -> None:
+    server = start_sshd("pinned")
+    kind, data = server.public_key.split()[:2]
+    empty = KnownHosts.parse("", "none")
+
+    right = collect_one(target_of(server), policy_of(server, known_hosts=empty, host_key=HostKey(kind, data)))
+    wrong = collect_one(
+        target_of(server),
+        policy_of(server, known_hosts=empty, host_key=HostKey("ssh-ed25519", "AAAA")),
+    )
+
+    assert right["outcome"] == "ok"
+    assert wrong["outcome"] == "hostkey_mismatch"
+    assert "put the new key into `host_key` of connection 'ssh_test'" in wrong["error"]
+
+
+def test_the_known_type_is_asked_of_a_host_with_several_keys(
+    start_sshd: Callable[..., SshdServer], tmp_path: Any
+) -> None:
+    rsa = tmp_path / "rsa"
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", str(rsa)], check=True)
+    server = start_sshd("several", extra_config=[f"HostKey {rsa}"])
+    public = " ".join(rsa.with_suffix(".pub").read_text().split()[:2])
+    known_hosts = KnownHosts.parse(f"[127.0.0.1]:{server.port} {public}\n", "file")
+
+    assert collect_one(target_of(server), policy_of(server, known_hosts=known_hosts))["outcome"] == "ok"
+
+
+def test_a_wrong_key_is_refused_at_login(sshd_hosts: Sequence[SshdServer]) -> None:
+    policy = policy_of(sshd_hosts[0], pkey=paramiko.ECDSAKey.generate())
+
+    row = collect_one(target_of(sshd_hosts[0]), policy)
+
+    assert row["outcome"] == "auth_failed"
+    assert "'ssh_test'" in row["error"]
+
+
+def test_a_wrong_password_is_refused_and_stays_secret(sshd_hosts: Sequence[SshdServer]) -> None:
+    policy = policy_of(sshd_hosts[0], pkey=None, password="open sesame")
+
+    row = collect_one(target_of(sshd_hosts[0]), policy)
+
+    assert row["outcome"] == "auth_failed"
+    assert "sesame" not in json.dumps(row) + repr(policy)
+
+
+def test_no_key_and_no_password_is_a_failed_login(sshd_hosts: Sequence[SshdServer]) -> None:
+    row = collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0], pkey=None))
+
+    assert row["outcome"] == "auth_failed"
+
+
+def test_a_host_that_is_down_is_unreachable(sshd_hosts: Sequence[SshdServer]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    row = collect_one(target_of(sshd_hosts[0], host="down", port=port), policy_of(sshd_hosts[0]))
+
+    assert (row["outcome"], row["host"]) == ("unreachable", "down")
+    assert "refused" in row["error"]
+
+
+def test_a_name_that_is_not_resolved_is_unreachable(sshd_hosts: Sequence[SshdServer]) -> None:
+    target = target_of(sshd_hosts[0], address="no-such-host.invalid")
+
+    row = collect_one(target, policy_of(sshd_hosts[0]))
+
+    assert row["outcome"] == "unreachable"
+    assert "name not resolved" in row["error"]
+
+
+def test_a_host_without_python_says_which_argument_helps(sshd_hosts: Sequence[SshdServer]) -> None:
+    row = collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), python="no-such-python")
+
+    assert row["outcome"] == "no_python"
+    assert "no-such-python" in row["error"]
+    assert "`python`" in row["error"]
+
+
+def test_an_interpreter_that_is_a_directory_is_no_python(sshd_hosts: Sequence[SshdServer]) -> None:
+    assert (
+        collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), python="/")["outcome"] == "no_python"
+    )
+
+
+def test_the_interpreter_is_one_word_whatever_is_in_it(
+    sshd_hosts: Sequence[SshdServer], tmp_path: Any
+) -> None:
+    mark = tmp_path / "mark"
+
+    row = collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), python=f"python3; touch {mark}")
+
+    assert row["outcome"] == "no_python"
+    assert not mark.exists()
+
+
+def test_an_rc_file_that_prints_before_and_after_breaks_nothing(
+    start_sshd: Callable[..., SshdServer],
+) -> None:
+    noisy = "printf 'Welcome! restrack:sample {} no newline'; sh -c \"$SSH_ORIGINAL_COMMAND\"; echo bye"
+    server = start_sshd("noisy", extra_config=[f"ForceCommand {noisy}"])
+
+    assert collect_one(target_of(server), policy_of(server))["outcome"] == "ok"
+
+
+def test_garbage_output_is_a_parse_error_with_an_excerpt(start_sshd: Callable[..., SshdServer]) -> None:
+    server = start_sshd("garbage", extra_config=["ForceCommand printf 'This is\\033[31m a router\\n'"])
+
+    row = collect_one(target_of(server), policy_of(server))
+
+    assert row["outcome"] == "parse_error"
+    assert "a router" in row["error"]
+    assert row["error"].isprintable()
+
+
+def test_a_script_that_fails_is_a_parse_error_that_says_why(sshd_hosts: Sequence[SshdServer]) -> None:
+    row = collect_one(
+        target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), source=b"raise SystemExit('disk on fire')"
+    )
+
+    assert row["outcome"] == "parse_error"
+    assert "disk on fire" in row["error"]
+
+
+def test_a_garbled_frame_is_a_parse_error(sshd_hosts: Sequence[SshdServer]) -> None:
+    source = b"import sys; print(sys.argv[4] + ':sample {\"cpu_usage\": 1')"
+
+    row = collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), source=source)
+
+    assert row["outcome"] == "parse_error"
+    assert "garbled sample frame" in row["error"]
+
+
+def test_nan_from_a_host_becomes_null_and_names_its_field(sshd_hosts: Sequence[SshdServer]) -> None:
+    source = (
+        b"import sys; s = sys.argv[4]\n"
+        b"print(s + ':hello {\"time\": 1}')\n"
+        b'print(s + \':sample {"outcome": "ok", "cpu_usage": NaN, "load_1m": 2, "surprise": 1}\')\n'
+    )
+
+    row = collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), source=source)
+
+    assert (row["up"], row["outcome"], row["cpu_usage"], row["load_1m"]) == (True, "partial", None, 2.0)
+    assert "cpu_usage: is nan" in row["error"]
+
+
+def test_a_host_that_accepts_and_says_nothing_times_out(
+    sshd_hosts: Sequence[SshdServer], serve: Callable[..., int]
+) -> None:
+    done = threading.Event()
+    port = serve(lambda _connection: done.wait())
+    started = time.monotonic()
+
+    row = collect_one(target_of(sshd_hosts[0], port=port), policy_of(sshd_hosts[0]), connect_timeout=0.5)
+
+    done.set()
+    assert row["outcome"] == "timeout"
+    assert "connect_timeout" in row["error"]
+    assert time.monotonic() - started < 3
+
+
+def test_a_server_that_drops_the_connection_is_unreachable(
+    sshd_hosts: Sequence[SshdServer], serve: Callable[..., int]
+) -> None:
+    port = serve(lambda connection: None)
+
+    row = collect_one(target_of(sshd_hosts[0], port=port), policy_of(sshd_hosts[0]))
+
+    assert row["outcome"] == "unreachable"
+    assert "MaxStartups" in row["error"]
+
+
+def test_a_host_that_sends_without_end_is_cut_off(start_sshd: Callable[..., SshdServer]) -> None:
+    server = start_sshd("endless", extra_config=["ForceCommand yes"])
+
+    row = collect_one(target_of(server), policy_of(server))
+
+    assert row["outcome"] == "parse_error"
+    assert "cut off" in row["error"]
+
+
+def test_a_host_that_never_ends_its_sample_times_out(sshd_hosts: Sequence[SshdServer]) -> None:
+    source = b"import time; time.sleep(60)"
+    started = time.monotonic()
+
+    row = collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), source=source, host_timeout=1.5)
+
+    assert row["outcome"] == "timeout"
+    assert time.monotonic() - started < 4
+
+
+def test_a_host_that_hangs_does_not_delay_the_others(
+    sshd_hosts: Sequence[SshdServer], serve: Callable[..., int]
+) -> None:
+    done = threading.Event()
+    port = serve(lambda _connection: done.wait())
+    targets = [target_of(sshd_hosts[0], host="mute", port=port), *map(target_of, sshd_hosts)]
+
+    rows = collect(targets, policy_of(sshd_hosts[0]), host_timeout=3.0)
+
+    done.set()
+    assert [row["outcome"] for row in rows] == ["ok"] * len(sshd_hosts) + ["timeout"]
+    assert all(row["collect_seconds"] < 3.0 for row in rows[:-1])
+
+
+def test_stop_ends_all_connections_within_two_seconds(
+    sshd_hosts: Sequence[SshdServer], serve: Callable[..., int]
+) -> None:
+    connected, gone = threading.Event(), threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        connected.set()
+        while connection.recv(1024):
+            pass
+        gone.set()
+
+    target = target_of(sshd_hosts[0], host="mute", port=serve(hold))
+    fleet = make_fleet(
+        [target, *map(target_of, sshd_hosts)], policy_of(sshd_hosts[0]), samples=9, interval=30
+    )
+
+    def stop_when_connected() -> None:
+        connected.wait()
+        fleet.stop()
+
+    threading.Thread(target=stop_when_connected).start()
+    started = time.monotonic()
+    with pytest.raises(FleetStoppedError):
+        fleet.run()
+
+    assert time.monotonic() - started < 3
+    assert gone.wait(2)
+
+
+def test_an_agent_whose_worker_is_gone_ends_itself() -> None:
+    # The agent's own watchdog is what is tested; the window keeps it busy far beyond the limit.
+    command = AgentRun(read_agent_source(), 60.0).command("s", 1.0)
+
+    done = subprocess.run(command, shell=True, input=read_agent_source(), capture_output=True, timeout=20)
+
+    assert done.returncode == 3
+
+
+def test_a_proxy_command_of_the_ssh_config_is_used(sshd_hosts: Sequence[SshdServer], tmp_path: Any) -> None:
+    server = sshd_hosts[0]
+    relay = tmp_path / "relay.py"
+    relay.write_text(
+        "import socket, sys, threading, os\n"
+        f"s = socket.create_connection(('127.0.0.1', {server.port}))\n"
+        "def up():\n"
+        "    while data := os.read(0, 65536): s.sendall(data)\n"
+        "threading.Thread(target=up, daemon=True).start()\n"
+        "while data := s.recv(65536): os.write(1, data)\n"
+    )
+    config = tmp_path / "config"
+    config.write_text(f"Host behind\n  ProxyCommand python3 {relay}\n")
+    key = " ".join(server.public_key.split()[:2])
+    policy = policy_of(
+        server,
+        ssh_config=paramiko.SSHConfig.from_path(str(config)),
+        known_hosts=KnownHosts.parse(f"behind {key}\n", "file"),
+    )
+
+    row = collect_one(target_of(server, address="behind", port=22), policy)
+
+    assert row["outcome"] == "ok", row["error"]

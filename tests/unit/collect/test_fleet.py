@@ -1,0 +1,236 @@
+"""The coordinator with hand-written sessions: what it does with answers, errors, hangs and stops."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_restrack.collect.fleet import Fleet, FleetStoppedError
+from airflow_provider_restrack.collect.inventory import Target
+from airflow_provider_restrack.collect.sample import CollectError, Reading
+from airflow_provider_restrack.collect.schedule import SchedulePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READING = Reading({"outcome": "ok", "cpu_usage": 1.0}, datetime(2026, 1, 1, tzinfo=UTC), 0.0)
+
+
+class FakeSession:
+    """Plays its answers in turn and records what was asked of it."""
+
+    def __init__(self, *answers: Reading | BaseException | Callable[[FakeSession], Reading]) -> None:
+        self.answers = list(answers)
+        self.calls: list[str] = []
+        self.aborted = threading.Event()
+        self.closed = threading.Event()
+
+    def collect(self, deadline: float) -> Reading:
+        self.calls.append("collect")
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer if isinstance(answer, Reading) else answer(self)
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+        self.aborted.set()
+
+    def close(self) -> None:
+        self.calls.append("close")
+        self.closed.set()
+
+
+def hang(session: FakeSession) -> Reading:
+    """Play a call that ends only when its connection is cut."""
+    session.aborted.wait(30)
+    raise CollectError("unreachable", "too late")
+
+
+def hang_for_ever(_session: FakeSession) -> Reading:
+    """Play a call that nothing ends, such as a name lookup."""
+    threading.Event().wait(60)
+    raise AssertionError
+
+
+class AirflowTaskTimeoutLike(BaseException):
+    """Stands for Airflow's timeout, which is no Exception."""
+
+
+def make_fleet(sessions: dict[str, list[FakeSession]], **policy: float) -> Fleet:
+    """Return a fleet whose hosts open the given sessions in turn."""
+    settings = {"samples": 1, "interval_s": 0.05, "concurrency": 8, "host_timeout_s": 5.0, **policy}
+    waiting = {host: list(each) for host, each in sessions.items()}
+    return Fleet(
+        [Target(host, host) for host in sessions],
+        SchedulePolicy(**settings),  # type: ignore[arg-type]
+        lambda target: waiting[target.host].pop(0),
+    )
+
+
+def test_every_host_has_a_row_and_failures_are_told_apart() -> None:
+    result = make_fleet(
+        {
+            "up": [FakeSession(READING)],
+            "down": [FakeSession(CollectError("unreachable", "no route"))],
+            "slow": [FakeSession(TimeoutError("the time is over"))],
+        }
+    ).run()
+
+    assert {row["host"]: (row["up"], row["outcome"]) for row in result.samples} == {
+        "up": (True, "ok"),
+        "down": (False, "unreachable"),
+        "slow": (False, "timeout"),
+    }
+    assert result.failed_hosts == ("down", "slow")
+    assert result.outcomes == {"ok": 1, "unreachable": 1, "timeout": 1}
+    assert result.hosts == 3
+
+
+def test_a_surprise_of_one_host_is_its_row_and_its_traceback_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    result = make_fleet(
+        {"odd": [FakeSession(IndexError("pop from empty"))], "up": [FakeSession(READING)]}
+    ).run()
+
+    rows = {row["host"]: row for row in result.samples}
+    assert rows["odd"]["error"] == "unexpected IndexError: pop from empty"
+    assert rows["up"]["outcome"] == "ok"
+    assert any(record.exc_info for record in caplog.records)
+
+
+def test_one_session_serves_all_samples_of_a_host_and_is_closed() -> None:
+    session = FakeSession(READING, READING, READING)
+
+    result = make_fleet({"a": [session]}, samples=3).run()
+
+    assert len(result.samples) == 3
+    assert session.calls.count("collect") == 3
+    assert session.closed.is_set()
+
+
+def test_after_a_failure_the_next_sample_has_a_new_session() -> None:
+    broken, fresh = FakeSession(CollectError("unreachable", "gone")), FakeSession(READING)
+
+    result = make_fleet({"a": [broken, fresh]}, samples=2).run()
+
+    assert [row["outcome"] for row in result.samples] == ["unreachable", "ok"]
+    assert result.failed_hosts == ()
+    assert broken.closed.is_set()
+
+
+@pytest.mark.parametrize("call", [hang, hang_for_ever])
+def test_a_call_that_hangs_is_given_up_and_delays_nobody(call: Callable[[FakeSession], Reading]) -> None:
+    stuck = FakeSession(call)
+    started = time.monotonic()
+
+    result = make_fleet({"stuck": [stuck], "up": [FakeSession(READING)]}, host_timeout_s=0.2).run()
+
+    assert [(row["host"], row["outcome"]) for row in result.samples] == [("up", "ok"), ("stuck", "timeout")]
+    assert stuck.aborted.is_set()
+    assert time.monotonic() - started < 4
+
+
+def test_hosts_that_hang_give_their_place_to_those_that_wait() -> None:
+    sessions = {f"stuck-{number}": [FakeSession(hang)] for number in range(4)}
+
+    result = make_fleet({**sessions, "up": [FakeSession(READING)]}, concurrency=4, host_timeout_s=0.1).run()
+
+    assert result.outcomes == {"timeout": 4, "ok": 1}
+
+
+def test_no_more_hosts_than_the_concurrency_are_asked_at_once() -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def count(_session: FakeSession) -> Reading:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        threading.Event().wait(0.02)
+        with lock:
+            now[0] -= 1
+        return READING
+
+    make_fleet({f"h{number}": [FakeSession(count)] for number in range(12)}, concurrency=3).run()
+
+    assert most == [3]
+
+
+def test_stop_cuts_every_connection_and_fails_the_run() -> None:
+    asked = threading.Event()
+
+    def tell_and_hang(session: FakeSession) -> Reading:
+        asked.set()
+        return hang(session)
+
+    busy, idle = FakeSession(tell_and_hang), FakeSession(READING, READING)
+    fleet = make_fleet({"idle": [idle], "busy": [busy]}, samples=2, interval_s=60)
+    threading.Thread(target=lambda: (asked.wait(), fleet.stop())).start()
+    started = time.monotonic()
+
+    with pytest.raises(FleetStoppedError, match="all connections are closed"):
+        fleet.run()
+
+    assert time.monotonic() - started < 2
+    assert busy.closed.is_set()
+    assert idle.closed.is_set()
+
+
+def test_a_fleet_that_was_stopped_before_it_ran_asks_nobody() -> None:
+    session = FakeSession(READING)
+    fleet = make_fleet({"a": [session]})
+    fleet.stop()
+
+    with pytest.raises(FleetStoppedError):
+        fleet.run()
+
+    assert session.calls == []
+
+
+def test_connections_are_closed_when_airflows_timeout_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = FakeSession(hang)
+    fleet = make_fleet({"a": [session]})
+
+    def interrupt() -> None:
+        raise AirflowTaskTimeoutLike
+
+    monkeypatch.setattr(fleet, "_take_answers", interrupt)
+    with pytest.raises(AirflowTaskTimeoutLike):
+        fleet.run()
+
+    assert session.closed.is_set()
+
+
+def test_skipped_samples_are_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    def take_long(_session: FakeSession) -> Reading:
+        threading.Event().wait(0.3)
+        return READING
+
+    with caplog.at_level(logging.INFO):
+        result = make_fleet({"a": [FakeSession(take_long)]}, samples=3, interval_s=0.1).run()
+
+    assert (len(result.samples), result.skipped_slots) == (1, 2)
+    assert "2 samples were skipped" in caplog.text
+
+
+def test_the_log_names_some_failing_hosts_and_not_thousands(caplog: pytest.LogCaptureFixture) -> None:
+    sessions = {f"h{number}": [FakeSession(CollectError("timeout", "mute"))] for number in range(50)}
+
+    with caplog.at_level(logging.INFO):
+        make_fleet(sessions).run()
+
+    assert caplog.text.count("mute") == 20
+    assert "50 timeout" in caplog.text
+
+
+def test_samples_are_json() -> None:
+    result = make_fleet({"a": [FakeSession(READING)], "b": [FakeSession(CollectError("timeout", "x"))]}).run()
+
+    assert json.loads(json.dumps(result.samples, allow_nan=False)) == result.samples

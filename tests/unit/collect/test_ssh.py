@@ -1,0 +1,162 @@
+"""What errors of Paramiko and sockets mean, and how a login is chosen; real sshd test the rest."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import paramiko
+import pytest
+
+from airflow_provider_restrack.collect.frames import AgentRun
+from airflow_provider_restrack.collect.inventory import Target
+from airflow_provider_restrack.collect.known_hosts import HostKey, KnownHosts
+from airflow_provider_restrack.collect.sample import CollectError
+from airflow_provider_restrack.collect.ssh import SshPolicy, SshSession, explain_error, read_ssh_config
+
+KEY = HostKey("ssh-ed25519", "AAAA")
+
+
+def make_policy(**changes: Any) -> SshPolicy:
+    return SshPolicy(
+        **{"conn_id": "c", "username": "ops", "known_hosts": KnownHosts.parse("", "file"), **changes}
+    )
+
+
+def make_session(target: Target, policy: SshPolicy | None = None) -> SshSession:
+    return SshSession(target, policy or make_policy(), AgentRun(b""), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "timed_out", "outcome", "said"),
+    [
+        pytest.param(socket.gaierror(-2, "unknown"), False, "unreachable", "name not resolved", id="name"),
+        pytest.param(
+            UnicodeError("label too long"), False, "unreachable", "name not resolved", id="name-too-long"
+        ),
+        pytest.param(ConnectionRefusedError(111, "refused"), False, "unreachable", "refused", id="refused"),
+        pytest.param(OSError(113, "No route to host"), False, "unreachable", "No route", id="no-route"),
+        pytest.param(EOFError(), False, "unreachable", "EOFError", id="end-without-text"),
+        pytest.param(
+            paramiko.SSHException("Error reading SSH protocol banner"),
+            False,
+            "unreachable",
+            "MaxStartups",
+            id="dropped-before-the-banner",
+        ),
+        pytest.param(
+            paramiko.SSHException("Error reading SSH protocol banner"),
+            True,
+            "timeout",
+            "connect_timeout",
+            id="no-banner-in-time",
+        ),
+        pytest.param(
+            paramiko.AuthenticationException("no"), False, "auth_failed", "connection 'c'", id="login"
+        ),
+        pytest.param(
+            paramiko.BadAuthenticationType("no", ["publickey"]),
+            False,
+            "auth_failed",
+            "publickey",
+            id="login-kind",
+        ),
+        pytest.param(
+            paramiko.SSHException("No authentication methods available"),
+            False,
+            "auth_failed",
+            "key or password",
+            id="nothing-to-log-in-with",
+        ),
+        pytest.param(
+            paramiko.SSHException("Incompatible ssh peer"), False, "unreachable", "Incompatible", id="peer"
+        ),
+    ],
+)
+def test_an_error_becomes_the_outcome_that_says_what_to_do(
+    error: Exception, timed_out: bool, outcome: str, said: str
+) -> None:
+    found = explain_error(error, "connect", "ops@h", "c", timed_out=timed_out)
+
+    assert found.outcome == outcome
+    assert said in str(found)
+    assert "ops@h" in str(found)
+
+
+def test_secrets_stay_out_of_the_policys_repr() -> None:
+    policy = make_policy(password="open sesame", passphrase="hush", pkey=paramiko.ECDSAKey.generate())
+
+    assert "sesame" not in repr(policy)
+    assert "hush" not in repr(policy)
+    assert "pkey" not in repr(policy)
+
+
+def test_the_file_wins_over_the_connections_host_key() -> None:
+    other = HostKey("ssh-ed25519", "BBBB")
+    known_hosts = KnownHosts.parse(f"listed {other.kind} {other.data}", "file")
+    policy = make_policy(known_hosts=known_hosts, host_key=KEY)
+
+    assert policy.match("listed", 22).keys == (other,)
+    assert policy.match("unlisted", 22).keys == (KEY,)
+    assert "connection 'c'" in policy.match("unlisted", 22).source
+
+
+@pytest.mark.parametrize(
+    ("target", "where"),
+    [
+        (Target("h", "10.0.0.1"), "ops@10.0.0.1"),
+        (Target("h", "10.0.0.1", 2222, "me"), "me@[10.0.0.1]:2222"),
+    ],
+)
+def test_what_a_host_sets_wins_over_the_connection(target: Target, where: str) -> None:
+    assert make_session(target).where == where
+
+
+def test_a_session_given_up_before_it_connects_does_not_connect() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        session = make_session(Target("h", "127.0.0.1", listener.getsockname()[1]))
+        session.abort()
+
+        with pytest.raises(CollectError, match="given up"):
+            session.collect(time.monotonic() + 5)
+
+        session.close()
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_a_session_can_be_closed_twice_and_unused() -> None:
+    session = make_session(Target("h", "h"))
+    session.close()
+    session.close()
+    session.abort()
+
+    with pytest.raises(CollectError):
+        session.collect(time.monotonic() - 1)
+
+
+def test_a_proxy_command_that_is_missing_is_named(tmp_path: Any) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host *\n  ProxyCommand /no/such/relay %h %p\n")
+    session = make_session(Target("h", "10.0.0.1"), make_policy(ssh_config=read_ssh_config(config)))
+
+    with pytest.raises(CollectError, match=r"/no/such/relay 10\.0\.0\.1 22") as caught:
+        session.collect(time.monotonic() + 5)
+
+    session.close()
+    assert caught.value.outcome == "unreachable"
+
+
+def test_without_a_client_configuration_there_is_none(tmp_path: Any) -> None:
+    assert read_ssh_config(tmp_path / "config") is None
+
+
+def test_a_client_configuration_that_cannot_be_read_is_refused(tmp_path: Any) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host\n")
+    config.write_bytes(b"\xff\xfe")
+
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_ssh_config(config)

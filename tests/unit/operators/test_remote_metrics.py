@@ -1,0 +1,166 @@
+"""The operator's arguments, its failure rule and its behaviour as a task, on the machine of the tests."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_restrack.collect import fleet, frames
+from airflow_provider_restrack.operators.remote_metrics import RemoteMetricsOperator, TooManyFailedHostsError
+from airflow_provider_restrack.store.schema import FIELDS
+
+FAILS = b"raise SystemExit('on fire')"
+
+
+class FakeTaskInstance:
+    """Records what is pushed."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+def make(**arguments: Any) -> RemoteMetricsOperator:
+    return RemoteMetricsOperator(task_id="collect", **{"window": 0.05, **arguments})
+
+
+def test_without_hosts_the_machine_of_the_task_is_sampled() -> None:
+    (row,) = make(labels={"queue": "gpu"}).execute({})
+
+    assert (row["host"], row["up"], row["labels"]) == (socket.gethostname(), True, {"queue": "gpu"})
+    assert set(row) == {field.name for field in FIELDS} - {"day"}
+
+
+def test_several_samples_are_taken_in_one_task() -> None:
+    rows = make(samples=2, interval=0.4).execute({})
+
+    assert len({row["timestamp"] for row in rows}) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"hosts": []}, "hosts is empty"),
+        ({"hosts": ""}, "hosts is empty"),
+        ({"hosts": ["a", "a"]}, "'a' is given twice"),
+        ({"hosts": ["a:0"]}, "port '0'"),
+        ({"hosts": [{"name": "a"}]}, "unknown key 'name'"),
+        ({"labels": ["a"]}, "labels must be a mapping"),
+        ({"window": 0}, "window is 0"),
+        ({"window": float("nan")}, "window is nan"),
+        ({"window": 30}, "below host_timeout"),
+        ({"samples": 2, "window": 10}, "below interval"),
+        ({"samples": 0}, "samples is 0"),
+        ({"samples": 1.5}, "samples is 1.5"),
+        ({"interval": -1}, "interval is -1"),
+        ({"concurrency": 0}, "concurrency is 0"),
+        ({"connect_timeout": 0}, "connect_timeout is 0"),
+        ({"max_failed_fraction": 1.1}, "max_failed_fraction is 1.1"),
+        ({"max_failed_fraction": -0.1}, "max_failed_fraction is -0.1"),
+    ],
+)
+def test_what_is_plainly_wrong_fails_when_the_dag_is_parsed(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("rendered", "said"),
+    [
+        ([], "hosts is empty"),
+        ("[]", "hosts is empty"),
+        (None, "rendered to None"),
+        ("None", "rendered to 'None'"),
+    ],
+)
+def test_a_template_that_gives_no_hosts_fails_the_task_and_does_not_sample_the_worker(
+    rendered: Any, said: str
+) -> None:
+    operator = make(hosts="{{ var.value.restrack_hosts }}")
+    operator.hosts = rendered
+
+    with pytest.raises(ValueError, match=said):
+        operator.execute({})
+
+
+def test_templates_and_upstream_output_are_left_alone_at_parse() -> None:
+    with DAG("d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+
+        @task
+        def list_hosts() -> list[str]:
+            return ["a"]
+
+        upstream = list_hosts()
+        operator = make(hosts=upstream, labels="{{ params.labels }}")
+        inside = RemoteMetricsOperator(task_id="inside", hosts=["{{ params.host }}", "{{ params.host }}"])
+        mapped = RemoteMetricsOperator.partial(task_id="mapped", ssh_conn_id="s").expand(hosts=[["a"], ["b"]])
+        by_task = RemoteMetricsOperator.partial(task_id="by_task").expand(hosts=upstream)
+
+    assert operator.upstream_task_ids == {"list_hosts"}
+    assert by_task.upstream_task_ids == {"list_hosts"}
+    assert inside.hosts == ["{{ params.host }}", "{{ params.host }}"]
+    assert mapped.operator_class is RemoteMetricsOperator
+
+
+def test_templates_are_rendered_in_hosts_labels_connection_and_python() -> None:
+    operator = make(
+        hosts=[{"host": "{{ name }}", "port": 22}], labels={"a": "{{ name }}"}, ssh_conn_id="{{ name }}"
+    )
+
+    operator.render_template_fields({"name": "db-01"})
+
+    assert operator.hosts == [{"host": "db-01", "port": 22}]
+    assert (operator.labels, operator.ssh_conn_id) == ({"a": "db-01"}, "db-01")
+    assert "python" in operator.template_fields
+
+
+def test_hosts_that_fail_do_not_fail_the_task_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "read_agent_source", lambda: FAILS)
+
+    (row,) = make().execute({})
+
+    assert (row["up"], row["outcome"]) == (False, "parse_error")
+
+
+def test_too_many_failed_hosts_fail_the_task_after_their_rows_are_pushed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frames, "read_agent_source", lambda: FAILS)
+    ti = FakeTaskInstance()
+
+    with pytest.raises(TooManyFailedHostsError, match=f"1 of 1 hosts .*0.5: {socket.gethostname()}"):
+        make(max_failed_fraction=0.5).execute({"ti": ti})
+
+    assert [row["outcome"] for row in ti.pushed["return_value"]] == ["parse_error"]
+
+
+def test_nothing_is_pushed_where_xcom_is_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "read_agent_source", lambda: FAILS)
+    ti = FakeTaskInstance()
+
+    with pytest.raises(TooManyFailedHostsError):
+        make(max_failed_fraction=0, do_xcom_push=False).execute({"ti": ti})
+
+    assert ti.pushed == {}
+
+
+def test_a_kill_before_the_first_connection_keeps_the_task_from_going_on() -> None:
+    operator = make()
+    operator.on_kill()
+
+    with pytest.raises(fleet.FleetStoppedError):
+        operator.execute({})
+
+
+def test_a_kill_after_the_end_does_nothing() -> None:
+    operator = make()
+    operator.execute({})
+    operator.on_kill()
+
+    assert operator._fleet is None
