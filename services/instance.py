@@ -87,7 +87,11 @@ class Instance:
             launched: list[Server] = []
             try:
                 # All processes first: they come up at the same time.
-                launched.extend(server for server in self.servers if server.launch())
+                for server in self.servers:
+                    # Noted first: Ctrl-C can come when the process is there and launch() has not returned.
+                    launched.append(server)
+                    if not server.launch():
+                        launched.remove(server)
                 self.wait_ready()
             except BaseException:
                 for server in launched:

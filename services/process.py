@@ -69,17 +69,15 @@ def write_pidfile(path: Path, process: ProcessId) -> None:
 
 def is_alive(process: ProcessId) -> bool:
     """Tell whether this very process lives; its exit status is collected if it is our child and has ended."""
-    found = _look_up(process.pid)
-    if found is None or found[1] != process:
-        return False
-    if found[0] in _DEAD_STATES:
-        _reap(process.pid)
-        return False
-    return True
+    return not wait_end(process, 0)
 
 
 def wait_end(process: ProcessId, timeout_s: float) -> bool:
-    """Wait until a process has ended, and tell whether it has."""
+    """Wait until a process has ended, with all its threads, and tell whether it has.
+
+    The state in ``/proc/<pid>/stat`` is no measure: it is that of the first thread, and while the others of a
+    killed Java go on ending, the ports stay taken.
+    """
     pidfd = _open_pidfd(process)
     if pidfd is None:
         return True
@@ -89,7 +87,9 @@ def wait_end(process: ProcessId, timeout_s: float) -> bool:
         ended = bool(poll.poll(max(timeout_s, 0) * 1000))
     finally:
         os.close(pidfd)
-    return ended and not is_alive(process)
+    if ended:
+        _reap(process.pid)
+    return ended
 
 
 def send_signal(process: ProcessId, signum: signal.Signals) -> bool:
@@ -169,7 +169,8 @@ def _open_pidfd(process: ProcessId) -> int | None:
         if error.errno == errno.ESRCH:
             return None
         raise
-    if is_alive(process):
+    found = _look_up(process.pid)
+    if found is not None and found[1] == process:
         return pidfd
     os.close(pidfd)
     return None

@@ -94,11 +94,13 @@ class Server(ABC):
 
         :raises ServiceError: if a port is taken, it ends while starting, or it does not answer in time.
         """
-        launched = self.launch()
+        ran, launched = self.running, None
         try:
+            launched = self.launch()
             self.wait_ready()
         except BaseException:
-            if launched:
+            # Ctrl-C can come when the process is there and launch() has not returned.
+            if not ran and launched is not False:
                 self.stop()
             raise
         return launched
@@ -111,8 +113,10 @@ class Server(ABC):
                 return False
             check_free(self.label, self.ports)
             self.configure()
-            started = process.spawn(self.command(), self.console)
-            process.write_pidfile(self.pidfile, started)
+            command = self.command()
+            with _uninterrupted():
+                started = process.spawn(command, self.console)
+                process.write_pidfile(self.pidfile, started)
             log.info("%s starts (pid %d)", self.label, started.pid)
             return True
 
@@ -178,6 +182,16 @@ class Server(ABC):
         self.directory.mkdir(parents=True, exist_ok=True)
         with locked(self.directory / "lock", f"another process starts or stops {self.label}"):
             yield
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C: between a process and its pidfile it would leave a server that nobody knows of."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

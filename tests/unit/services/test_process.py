@@ -4,6 +4,9 @@ import dataclasses
 import os
 import select
 import signal
+import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +15,6 @@ from services import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -135,3 +137,36 @@ def test_children_and_their_children_are_found(
     (tmp_path / "ready").read_text()
 
     assert len(process.descendants(parent)) == 2
+
+
+KILLED_WITH_A_THREAD_THAT_LINGERS = """
+import os, threading, ctypes
+reader, writer = os.pipe()
+def outlive():
+    print("ready", flush=True)
+    os.read(reader, 1)
+threading.Thread(target=outlive).start()
+ctypes.CDLL(None).syscall({exit}, 0)
+"""
+
+
+def test_a_process_lives_until_its_last_thread_has_ended(tmp_path: Path) -> None:
+    # exit(2), unlike exit_group(2), ends one thread: the first is a zombie then, and the other one reads on.
+    exit_of_one_thread = {"x86_64": 60}.get(os.uname().machine, 93)
+    script = KILLED_WITH_A_THREAD_THAT_LINGERS.format(exit=exit_of_one_thread)
+    child = process.spawn([sys.executable, "-S", "-c", script], tmp_path / "log")
+    try:
+        wait_for_zombie_leader(child.pid)
+
+        assert process.is_alive(child)
+    finally:
+        process.send_signal(child, signal.SIGKILL)
+    assert process.wait_end(child, 10)
+    assert not process.is_alive(child)
+
+
+def wait_for_zombie_leader(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while process.parse_stat(Path(f"/proc/{pid}/stat").read_text())[0] != "Z":
+        assert time.monotonic() < deadline, "the first thread does not end"
+        time.sleep(0.01)
