@@ -41,9 +41,9 @@ INTRODUCTION = f"""\
 
 A sample is a flat JSON object. A field's name is the same everywhere: in Kafka, as Cassandra column, as the
 metric of a rule. Every percentage is 0–100, every size is in bytes, every rate per second, every duration in
-seconds. A value that could not be read is absent: null in JSON and in Cassandra, never 0. The unit of a map or
-list is that of its values. "Rule" marks the metrics that a threshold can be set on; of a map, every value is
-compared.
+seconds. A value that could not be read is absent: null in JSON and in Cassandra, never 0. The unit of a map
+or list is that of its values. "Rule" marks the metrics that a threshold can be set on; of a map, every value
+is compared.
 """
 
 

@@ -120,11 +120,16 @@ class CassandraSessionHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Connect and ask for the server's version; Airflow's connection page shows the result."""
-        from airflow_provider_restrack.store.session import DRIVER_ERRORS, CassandraError, find_local_dc
+        from airflow_provider_restrack.store.session import (
+            DRIVER_ERRORS,
+            CassandraError,
+            find_local_dc,
+            open_session,
+        )
 
         try:
             policy = self.policy()
-            with self.session() as session:
+            with open_session(policy) as session:
                 version = session.execute("SELECT release_version FROM system.local").one()[0]
                 data_centre = find_local_dc(session, policy)
         except (CassandraError, *DRIVER_ERRORS, ValueError) as error:

@@ -43,7 +43,7 @@ def test_days_of_a_window_are_the_utc_days_that_it_touches(
     assert found == tuple(date.fromisoformat(day) for day in expected)
 
 
-def test_daylight_saving_does_not_move_a_partition() -> None:
+def test_one_minute_of_a_local_evening_can_touch_two_utc_days() -> None:
     zone = timezone(timedelta(hours=-5))
     since = datetime(2026, 3, 8, 18, 59, tzinfo=zone)
     assert days_between(since, since + timedelta(minutes=1)) == (date(2026, 3, 8), date(2026, 3, 9))
