@@ -35,7 +35,7 @@ print(json.dumps({
     "dags": {dag_id: sorted(dag.task_ids) for dag_id, dag in bag.dags.items()},
     "retry": {dag_id: [[task.retries, task.retry_delay.total_seconds()] for task in dag.tasks]
               for dag_id, dag in bag.dags.items()},
-    "schedules": {dag_id: dag.timetable.summary for dag_id, dag in bag.dags.items()},
+    "schedules": {dag_id: str(dag.schedule) for dag_id, dag in bag.dags.items()},
 }))
 """
 
