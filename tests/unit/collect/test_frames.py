@@ -98,6 +98,8 @@ def test_the_reading_leaves_the_hosts_clock_out() -> None:
         # The hello was held up for 0.9 s on its way back; the sample was not, which tells.
         pytest.param(0.1, 1.0, 1.05, 1.1, 0.025, id="sample-narrows-the-bounds"),
         pytest.param(0.1, 0.2, 50.0, 1.2, None, id="clock-set-in-between"),
+        pytest.param(20.0, 20.1, None, 21.0, None, id="slow-start-tells-nothing"),
+        pytest.param(3620.0, 20.1, None, 21.0, 3609.95, id="slow-start-and-an-hour-ahead"),
     ],
 )
 def test_clock_skew_is_the_middle_of_its_bounds(
