@@ -11,9 +11,7 @@ import os
 import sys
 import time
 
-FILESYSTEMS_S = (
-    2.0  # how long all mounts together may keep the sample waiting: a dead NFS server never answers
-)
+FILESYSTEMS_S = 2.0  # how long all mounts together may delay the sample: a dead NFS server never answers
 NO_LIMIT = 1 << 60  # cgroup v1 writes "no limit" as the largest multiple of the page size
 SECTOR_BYTES = 512  # the unit of /proc/diskstats, whatever the disk's own sectors are
 DIGITS = "0123456789"
@@ -50,9 +48,9 @@ podman sit tap tun utun veth virbr vmbr vnet vxlan weave wg
 
 
 def lines_of(text, path):
-    """Return the lines of one of the kernel's tables, refusing a part of one: its last number may be cut."""
-    if not text.endswith("\n"):
-        raise ValueError("/%s is %s" % (path, "cut off" if text.strip() else "empty"))
+    """Return the lines of one of the kernel's tables, which always has some."""
+    if not text.strip():
+        raise ValueError("/%s is empty" % path)
     return text.split("\n")[:-1]
 
 
@@ -203,6 +201,8 @@ class Procfs:
         if path not in self._texts:
             with open(os.path.join(self.root, path), "rb") as file:
                 self._texts[path] = file.read().decode("utf-8", "surrogateescape")
+        if "/" in path and self._texts[path][-1:] not in ("", "\n"):
+            raise ValueError("/%s is cut off" % path)  # its last number could be a part of one
         return self._texts[path]
 
     def find(self, path):
@@ -504,8 +504,7 @@ def clean(value):
     if isinstance(value, float):
         return round(value, 3) if abs(value) < float("inf") else None
     if isinstance(value, dict):
-        cleaned = ((clean(key), clean(number)) for key, number in value.items())
-        return {key: number for key, number in cleaned if number is not None}
+        return {clean(key): clean(number) for key, number in value.items() if clean(number) is not None}
     if isinstance(value, list):
         return None if None in value else [clean(number) for number in value]
     if isinstance(value, str):
@@ -622,9 +621,8 @@ def _build_container(first, last, elapsed):
     }
 
 
-# The sections that need two snapshots; read in this order, so that their windows are the same.
 BUILDERS = (_build_cpu, _build_disk_io, _build_network, _build_swap, _build_container)
-COUNTERS = tuple(builder.__name__[7:] for builder in BUILDERS)
+COUNTERS = tuple(builder.__name__[7:] for builder in BUILDERS)  # read first: their windows are equal
 
 
 def measure(first, last, window):
@@ -689,7 +687,7 @@ def main(arguments):
         return 2
     recorded = options["snapshots"] is not None
     sample = measure(first, last, 0 if recorded else options["window"])
-    sample["host_time"] = last.clock() if recorded else time.time()
+    sample["host_time"] = (last.clock() if recorded else None) or time.time()
     say("sample", sample)
     return 0
 
