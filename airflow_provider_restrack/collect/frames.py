@@ -21,7 +21,7 @@ MAX_OUTPUT_BYTES = 8 * 1024 * 1024
 _EXCERPT_BYTES = 2048
 # Worker times are cut to the millisecond; bounds that cross by more mean that a clock was set in between.
 _CLOCK_TOLERANCE_S = 0.002
-# An interpreter that took seconds to start on a busy host widens the bounds so far that their middle says nothing.
+# An interpreter that takes seconds to start on a busy host widens the bounds until their middle says nothing.
 _MAX_SKEW_ERROR_S = 1.0
 _AGENT_PATH = Path(__file__).with_name("agent.py")
 
@@ -142,10 +142,10 @@ def estimate_clock_skew(
 ) -> float | None:
     """Return the host's clock minus the worker's in seconds, or None where it cannot be told.
 
-    The host read its clock for the hello after the agent was sent and before the hello arrived, and again before
-    the sample arrived. That bounds the skew from both sides; the middle is returned, so its error is at most half
-    of the time from sending the agent to receiving the hello (the network's round trip and the interpreter's
-    start). Bounds that leave room for both no skew and one of seconds tell nothing.
+    The host read its clock for the hello after the agent was sent and before the hello arrived, and again
+    before the sample arrived. That bounds the skew from both sides; the middle is returned, so its error is
+    at most half of the time from sending the agent to receiving the hello (the network's round trip and the
+    interpreter's start). Bounds that leave room for both no skew and one of seconds tell nothing.
     """
     if hello is None:
         return None

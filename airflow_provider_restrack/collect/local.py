@@ -93,8 +93,10 @@ class LocalSession:
         return Reading(reading.payload, reading.received_at, clock_skew=0.0)
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # Once it was waited for, its id can be another's.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read_frames(process: subprocess.Popen[bytes], scanner: FrameScanner, deadline: float) -> bytes:

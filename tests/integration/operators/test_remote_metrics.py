@@ -184,17 +184,24 @@ def test_a_signal_that_kills_the_task_ends_its_connections(sshd_hosts: Sequence[
         task_id="collect", hosts=[host_of(server) for server in sshd_hosts], samples=9, interval=60
     )
     before = signal.signal(signal.SIGUSR1, lambda *_: operator.on_kill())
-    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGUSR1))
-    timer.start()
-    started = time.monotonic()
+    killed: list[float] = []
+
+    def kill_between_samples() -> None:
+        while operator._fleet is None or len(operator._fleet._samples) < len(sshd_hosts):
+            threading.Event().wait(0.05)
+        killed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    killer = threading.Thread(target=kill_between_samples)
+    killer.start()
     try:
-        with pytest.raises(RuntimeError, match="stopped with 3 samples"):
+        with pytest.raises(RuntimeError, match=f"stopped with {len(sshd_hosts)} samples"):
             operator.execute({})
     finally:
         signal.signal(signal.SIGUSR1, before)
-        timer.join()
+        killer.join()
 
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - killed[0] < 2.5
 
 
 DAG_FILE = """

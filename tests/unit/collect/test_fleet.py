@@ -109,7 +109,7 @@ def test_a_surprise_of_one_host_is_its_row_and_its_traceback_is_logged(
 def test_one_session_serves_all_samples_of_a_host_and_is_closed() -> None:
     session = FakeSession(READING, READING, READING)
 
-    result = make_fleet({"a": [session]}, samples=3).run()
+    result = make_fleet({"a": [session]}, samples=3, interval_s=0.5).run()
 
     assert len(result.samples) == 3
     assert session.calls.count("collect") == 3
@@ -119,7 +119,7 @@ def test_one_session_serves_all_samples_of_a_host_and_is_closed() -> None:
 def test_after_a_failure_the_next_sample_has_a_new_session() -> None:
     broken, fresh = FakeSession(CollectError("unreachable", "gone")), FakeSession(READING)
 
-    result = make_fleet({"a": [broken, fresh]}, samples=2).run()
+    result = make_fleet({"a": [broken, fresh]}, samples=2, interval_s=0.5).run()
 
     assert [row["outcome"] for row in result.samples] == ["unreachable", "ok"]
     assert result.failed_hosts == ()
@@ -135,7 +135,7 @@ def test_a_call_that_hangs_is_given_up_and_delays_nobody(call: Callable[[FakeSes
 
     assert [(row["host"], row["outcome"]) for row in result.samples] == [("up", "ok"), ("stuck", "timeout")]
     assert stuck.aborted.is_set()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 10
 
 
 def test_hosts_that_hang_give_their_place_to_those_that_wait() -> None:

@@ -38,7 +38,7 @@ def test_without_hosts_the_machine_of_the_task_is_sampled() -> None:
 
 
 def test_several_samples_are_taken_in_one_task() -> None:
-    rows = make(samples=2, interval=0.4).execute({})
+    rows = make(samples=2, interval=1.5).execute({})
 
     assert len({row["timestamp"] for row in rows}) == 2
 
