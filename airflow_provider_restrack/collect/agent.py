@@ -160,11 +160,11 @@ def parse_cgroup(text):
 def pick_mounts(mounts):
     """Return the mount points to measure: real filesystems, each once, at its shortest mount point."""
     visible = {point: (device, kind) for device, point, kind in mounts}  # the last one hides those below it
-    shortest = {}
+    shortest, pseudo = {}, PSEUDO_FILESYSTEMS.split()
     for mountpoint, (device, kind) in visible.items():
         # A path or a server names one filesystem; a word such as "s3fs" can name several.
         key = device if device.startswith("/") or ":" in device else (device, mountpoint)
-        if kind not in PSEUDO_FILESYSTEMS.split() or mountpoint == "/":
+        if kind not in pseudo or mountpoint == "/":
             shortest[key] = min(shortest.get(key, mountpoint), mountpoint, key=len)
     return sorted(shortest.values())
 
@@ -358,7 +358,7 @@ class Procfs:
         """Measure each filesystem in a thread: the call of a dead one cannot be ended, and hinders none."""
         import threading
 
-        mounts = parse_mounts(self.text("proc/self/mounts")) if mounts is None else mounts
+        mountpoints = pick_mounts(mounts or parse_mounts(self.text("proc/self/mounts")))
         answers = {}
 
         def ask(mountpoint):
@@ -369,11 +369,11 @@ class Procfs:
             except BaseException as error:
                 self.problems.append("disk: %s: %s" % (mountpoint, reason_of(error)))
 
-        threads = [threading.Thread(None, ask, args=(m,), daemon=True) for m in pick_mounts(mounts)]
+        threads = [threading.Thread(None, ask, args=(m,), daemon=True) for m in mountpoints]
         for thread in threads:
             thread.start()
         end = time.monotonic() + FILESYSTEMS_S
-        for mountpoint, thread in zip(pick_mounts(mounts), threads):
+        for mountpoint, thread in zip(mountpoints, threads):
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 self.problems.append("disk: %s gives no answer in %g s" % (mountpoint, FILESYSTEMS_S))
@@ -693,6 +693,6 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    if sys.path[:1] == [""]:
-        del sys.path[0]  # read from stdin: a json.py in the user's home is not the library's
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        del sys.path[0]  # where the shell started, or this file lies: a json.py there is not the library's
     os._exit(main(sys.argv[1:]))  # at once: threads that a dead mount holds never end

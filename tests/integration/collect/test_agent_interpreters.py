@@ -74,7 +74,7 @@ def test_the_agent_measures_this_machine_under_each_python(version: str) -> None
     assert set(sample) >= METRICS
     assert sample["memory_total"] > 0
     assert 0 <= sample["cpu_usage"] <= 100
-    assert 0.1 <= sample["window_seconds"] < 5
+    assert 0.1 <= sample["window_seconds"] < 10
 
 
 @pytest.mark.parametrize("version", list(interpreters()))
