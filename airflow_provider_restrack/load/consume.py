@@ -108,7 +108,7 @@ class Reader:
         touched: set[Partition] = set()
         for message in messages:
             self._take(message, records, touched)
-        self._watch(messages, self._now() - asked)
+        self._watch(self._now() - asked, progress=bool(touched))
         done = [partition for partition in touched if not self.positions.is_open(partition)]
         if done:
             self._consumer.pause([TopicPartition(*partition) for partition in done])
@@ -134,9 +134,9 @@ class Reader:
         """Close the consumer; it commits nothing."""
         self._consumer.close()
 
-    def _watch(self, messages: Sequence[Any], waited_s: float) -> None:
+    def _watch(self, waited_s: float, *, progress: bool) -> None:
         """Add up the time spent waiting for Kafka; what Cassandra takes in between does not count."""
-        self._silent_s = 0.0 if messages else self._silent_s + waited_s
+        self._silent_s = 0.0 if progress else self._silent_s + waited_s
         if self._silent_s > self._policy.stall_timeout_s and not self.finished:
             waiting = ", ".join(f"{p.topic}[{p.number}]" for p in sorted(self.positions.open)[:5])
             raise KafkaUnavailableError(

@@ -6,6 +6,7 @@ import json
 import uuid
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -88,23 +89,29 @@ class Pipeline:
         return {entry.partition: entry.offset for entry in found if entry.offset >= 0}
 
     def read(self, topic: str, count: int) -> list[Any]:
-        """Return the first ``count`` messages of a topic."""
-        settings = {
-            "group.id": f"{topic}-reader",
-            "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,
-        }
-        consumer = Consumer(self.config | settings)
-        try:
-            consumer.subscribe([topic])
-            messages: list[Any] = []
-            for _ in range(40):
-                messages += [found for found in consumer.consume(count, 0.5) if found.error() is None]
-                if len(messages) >= count:
-                    break
-            return messages
-        finally:
-            consumer.close()
+        return read_messages(self.bootstrap, topic, count)
+
+
+def read_messages(bootstrap: str, topic: str, count: int) -> list[Any]:
+    """Return the first ``count`` messages of a topic, or those that come within 20 s."""
+    settings = {"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "enable.auto.commit": False}
+    consumer = Consumer(settings | {"auto.offset.reset": "earliest"})
+    try:
+        consumer.subscribe([topic])
+        messages: list[Any] = []
+        for _ in range(40):
+            if len(messages) >= count:
+                break
+            messages += [found for found in consumer.consume(count, 0.5) if found.error() is None]
+        return messages
+    finally:
+        consumer.close()
+
+
+@pytest.fixture
+def read_topic(kafka_bootstrap: str) -> Callable[[str, int], list[Any]]:
+    """Return a reader of the first messages of a topic."""
+    return partial(read_messages, kafka_bootstrap)
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from airflow_provider_restrack import clock
+from airflow_provider_restrack.load.brokers import Brokers
+from airflow_provider_restrack.load.errors import ConfigurationError, KafkaUnavailableError
+from airflow_provider_restrack.load.offsets import Partition
+from tests.unit.load.fakes import FakeConsumer, topics
+
+P = Partition("t", 0)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let time pass only by waiting, and return the waits."""
+    waited: list[float] = []
+    monkeypatch.setattr(clock, "sleep", waited.append)
+    monkeypatch.setattr(clock, "monotonic", lambda: 100.0 + sum(waited))
+    return waited
+
+
+def brokers(consumer: FakeConsumer) -> Brokers:
+    return Brokers(consumer, servers="b:1", connection="my_kafka", group_id="g", timeout_s=2)
+
+
+def failure(code: int) -> KafkaException:
+    return KafkaException(KafkaError(code))
+
+
+def test_partitions_of_all_topics_are_found() -> None:
+    consumer = FakeConsumer(metadata=topics(b=1, a=2, other=9))
+
+    assert brokers(consumer).partitions(["a", "b"]) == [
+        Partition("a", 0),
+        Partition("a", 1),
+        Partition("b", 0),
+    ]
+
+
+def test_an_unknown_topic_is_named_with_connection_and_remedy() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"'u' does not exist on Kafka b:1 \(connection 'my_kafka'\).*Provision"
+    ):
+        brokers(FakeConsumer()).partitions(["u"])
+
+
+def test_a_topic_that_may_not_be_read_is_refused_with_the_brokers_reason() -> None:
+    error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    metadata = SimpleNamespace(topics={"t": SimpleNamespace(error=error, partitions={})})
+
+    with pytest.raises(ConfigurationError, match="authorization failed"):
+        brokers(FakeConsumer(metadata=metadata)).partitions(["t"])
+
+
+def test_offsets_that_the_group_lacks_are_left_out() -> None:
+    consumer = FakeConsumer(offsets={("t", 1): 7})
+
+    assert brokers(consumer).committed([P, Partition("t", 1)]) == {Partition("t", 1): 7}
+
+
+@pytest.mark.parametrize("code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
+def test_an_answer_that_means_not_yet_is_asked_for_again(waits: list[float], code: int) -> None:
+    consumer = FakeConsumer(failures=[failure(code)] * 3, offsets={("t", 0): 7})
+
+    assert brokers(consumer).committed([P]) == {P: 7}
+    assert len(waits) == 3
+
+
+def test_patience_ends_with_the_timeout(waits: list[float]) -> None:
+    consumer = FakeConsumer(failures=[failure(KafkaError.NOT_COORDINATOR)] * 99)
+
+    with pytest.raises(
+        KafkaUnavailableError, match=r"Kafka b:1 \(connection 'my_kafka'\).*offsets of group 'g'.* 2 s"
+    ):
+        brokers(consumer).committed([P])
+    assert sum(waits) <= 2
+
+
+def test_any_other_failure_is_final(waits: list[float]) -> None:
+    consumer = FakeConsumer(failures=[failure(KafkaError._TRANSPORT)])
+
+    with pytest.raises(KafkaUnavailableError):
+        brokers(consumer).partitions(["t"])
+    assert waits == []
+
+
+def test_watermarks_that_do_not_come_are_a_failure() -> None:
+    with pytest.raises(KafkaUnavailableError, match=r"the ends of t\[0\]"):
+        brokers(FakeConsumer()).watermarks(P)
+
+
+def test_a_commit_is_synchronous_and_each_partition_is_checked() -> None:
+    class Refusing(FakeConsumer):
+        def commit(self, offsets: Any, asynchronous: bool) -> Any:
+            super().commit(offsets, asynchronous)
+            error = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+            return [SimpleNamespace(error=None), SimpleNamespace(error=error)]
+
+    consumer = FakeConsumer()
+    brokers(consumer).commit({P: 5})
+
+    assert consumer.named("commit") == [{("t", 0): 5}]
+    with pytest.raises(KafkaUnavailableError, match="authorization failed"):
+        brokers(Refusing()).commit({P: 5})
+
+
+def test_a_group_that_others_have_joined_is_explained() -> None:
+    consumer = FakeConsumer(failures=[failure(KafkaError.UNKNOWN_MEMBER_ID)])
+
+    with pytest.raises(KafkaUnavailableError, match="a group_id of its own"):
+        brokers(consumer).commit({P: 5})

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_restrack.load.client_config import (
+    bootstrap_servers,
+    build_consumer_config,
+    build_dead_letter_config,
+    build_producer_config,
+)
+from airflow_provider_restrack.load.errors import ConfigurationError
+
+BASE = {"bootstrap.servers": "b:1", "sasl.password": "secret"}
+
+
+def producer(**extra: Any) -> dict[str, Any]:
+    return build_producer_config(BASE | extra, connection="my_kafka", timeout_s=7)
+
+
+def consumer(**extra: Any) -> dict[str, Any]:
+    return build_consumer_config(BASE | extra, group_id="g", connection="my_kafka")
+
+
+def test_a_producer_waits_for_all_replicas_and_never_doubles() -> None:
+    assert producer() == BASE | {
+        "acks": "all", "enable.idempotence": True, "message.timeout.ms": 7000, "linger.ms": 20,
+        "compression.type": "lz4",
+    }  # fmt: skip
+
+
+def test_harmless_settings_of_the_connection_win() -> None:
+    made = producer(**{"compression.type": "zstd", "linger.ms": 0, "acks": -1, "enable.idempotence": "True"})
+
+    assert (made["compression.type"], made["linger.ms"], made["acks"]) == ("zstd", 0, "all")
+
+
+def test_a_producer_is_spared_the_consumers_settings() -> None:
+    assert "group.id" not in producer(**{"group.id": "x", "enable.auto.commit": True})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("acks", 1),
+        ("acks", "0"),
+        ("request.required.acks", 1),
+        ("enable.idempotence", False),
+        ("enable.idempotence", "false"),
+        ("transactional.id", "x"),
+    ],
+)
+def test_a_connection_that_can_lose_or_double_records_is_refused(setting: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"'my_kafka' sets {setting}"):
+        producer(**{setting: value})
+
+
+def test_a_consumer_commits_only_what_it_is_told_to() -> None:
+    made = consumer(**{"group.id": "theirs", "auto.offset.reset": "latest", "enable.auto.offset.store": True})
+
+    assert (made["group.id"], made["auto.offset.reset"]) == ("g", "error")
+    assert (made["enable.auto.commit"], made["enable.auto.offset.store"], made["enable.partition.eof"]) == (
+        False,
+        False,
+        True,
+    )
+
+
+@pytest.mark.parametrize("value", [True, "true", "True", " true "])
+def test_a_connection_that_commits_by_itself_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"'my_kafka' sets enable\.auto\.commit=true"):
+        consumer(**{"enable.auto.commit": value})
+
+
+@pytest.mark.parametrize("value", [False, "false"])
+def test_a_connection_that_says_what_is_done_anyway_is_not(value: Any) -> None:
+    assert consumer(**{"enable.auto.commit": value})["enable.auto.commit"] is False
+
+
+def test_a_consumer_is_spared_the_producers_settings() -> None:
+    assert {"acks", "linger.ms", "group.instance.id"} & set(
+        consumer(**{"acks": "1", "linger.ms": 5, "group.instance.id": "x"})
+    ) == set()
+
+
+def test_dead_letters_may_be_as_large_as_what_was_read() -> None:
+    made = build_dead_letter_config(BASE | {"message.max.bytes": 1000}, connection="c", timeout_s=1)
+
+    assert made["message.max.bytes"] == 100_000_000
+
+
+def test_no_message_names_a_secret() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        producer(acks=0)
+
+    assert "secret" not in str(refused.value)
+    assert bootstrap_servers(BASE) == "b:1"
+    assert bootstrap_servers({}) == "no bootstrap.servers"

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_restrack.load.cql_types import CqlType, json_type, parse_cql_type
+from airflow_provider_restrack.load.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("text", CqlType("text")),
+        ("list<int>", CqlType("list", (CqlType("int"),))),
+        ("frozen<map<text, double>>", CqlType("map", (CqlType("text"), CqlType("double")), frozen=True)),
+        (
+            "map<text, frozen<set<uuid>>>",
+            CqlType("map", (CqlType("text"), CqlType("set", (CqlType("uuid"),), frozen=True))),
+        ),
+        ("vector<float, 3>", CqlType("vector", (CqlType("float"), CqlType("3")))),
+    ],
+)
+def test_types_are_parsed_as_the_schema_writes_them(text: str, parsed: CqlType) -> None:
+    assert parse_cql_type(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["", "list<", "list<int", "map<text,,int>", "text>", "int int", "a;b"])
+def test_what_is_no_type_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_cql_type(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "counter",
+        "duration",
+        "frozen<some_udt>",
+        "tuple<int, text>",
+        "vector<float, 3>",
+        "list<counter>",
+        "set<frozen<list<int>>>",
+    ],
+)
+def test_types_that_json_cannot_fill_are_named(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+        json_type(parse_cql_type(text))

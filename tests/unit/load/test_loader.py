@@ -1,0 +1,306 @@
+"""The loop with stand-ins for both servers: what it commits, and when."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cassandra import OperationTimedOut
+from confluent_kafka import KafkaError, KafkaException
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_restrack.load import loader
+from airflow_provider_restrack.load.brokers import Brokers
+from airflow_provider_restrack.load.consume import Reader, ReadPolicy, plan_run
+from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, DeadLetters
+from airflow_provider_restrack.load.errors import DeliveryError, PoisonRecordError, StoreError
+from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
+from airflow_provider_restrack.load.rows import build_row_maker
+from tests.unit.load.fakes import (
+    Clock,
+    FakeConsumer,
+    FakeMessage,
+    FakeProducer,
+    FakeSession,
+    end_of_partition,
+    record,
+    topics,
+)
+from tests.unit.load.test_rows import FakeSession as SchemaSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POLICY = LoadPolicy(topics=["t"], tables=["ks.t"], timestamp_field="made")
+POISON = FakeMessage(b"poison")
+
+
+def never() -> bool:
+    return False
+
+
+class Bench:
+    """A run over prepared batches of records."""
+
+    def __init__(
+        self, *batches: list[FakeMessage], session: Any = None, producer: Any = None, **changes: Any
+    ) -> None:
+        partitions: dict[int, int] = {}
+        for batch in batches:
+            for message in batch:
+                partitions[message.where] = max(partitions.get(message.where, 0), message.at + 1)
+        self.consumer = FakeConsumer(
+            list(batches),
+            metadata=topics(t=max(partitions, default=0) + 1),
+            ends={
+                ("t", number): (0, partitions.get(number, 0))
+                for number in range(max(partitions, default=0) + 1)
+            },
+        )
+        self.session = session or FakeSession()
+        self.policy = replace(POLICY, **changes)
+        read_policy = ReadPolicy(("t",), "g")
+        brokers = Brokers(self.consumer, servers="b:1", connection="kafka", group_id="g")
+        reader = Reader(self.consumer, brokers, read_policy, plan_run(brokers, read_policy), now=Clock())
+        letters = None
+        if producer is not None:
+            letters = DeadLetters(producer, DeadLetterPolicy("dead", "g"), servers="b:1", now=Clock())
+        self.run = loader.Run(
+            self.policy, build_row_maker(self.policy, SchemaSession()), reader, self.session, letters
+        )
+
+    def execute(self, stop: Callable[[], bool] = never) -> LoadResult:
+        return self.run.execute(stop)
+
+    @property
+    def committed(self) -> dict[int, int]:
+        return {number: offset for (_, number), offset in self.consumer.offsets.items()}
+
+
+def at(record_: FakeMessage, offset: int, partition: int = 0) -> FakeMessage:
+    return replace(record_, at=offset, where=partition)
+
+
+def test_what_is_stored_is_committed_and_counted() -> None:
+    bench = Bench([record(0, k="a"), record(1, k="a")], [record(2, k="b")])
+
+    result = bench.execute()
+
+    assert bench.committed == {0: 3}
+    assert (result.records, result.rows, result.batches, result.lag_before, result.lag_after) == (
+        3,
+        3,
+        2,
+        3,
+        0,
+    )
+
+
+def test_a_poison_record_without_dead_letters_ends_the_run_with_what_precedes_it_committed() -> None:
+    bench = Bench(
+        [
+            record(0, k="a"),
+            record(0, where=1, k="b"),
+            at(POISON, 1),
+            record(2, k="c"),
+            record(1, where=1, k="d"),
+        ]
+    )
+
+    with pytest.raises(PoisonRecordError, match=r"t\[0\] offset 1 cannot be stored: .*dead_letter_topic"):
+        bench.execute()
+    assert bench.committed == {0: 1, 1: 1}
+    assert len(bench.session.futures) == 2
+
+
+def test_a_poison_record_first_of_all_commits_nothing_past_it() -> None:
+    bench = Bench([at(POISON, 0), record(1, k="a")])
+
+    with pytest.raises(PoisonRecordError):
+        bench.execute()
+    assert bench.committed == {0: 0}
+    assert bench.session.futures == []
+
+
+def test_with_dead_letters_the_run_goes_on_past_the_poison() -> None:
+    producer = FakeProducer()
+    bench = Bench([record(0, k="a"), at(POISON, 1), record(2, k="c")], producer=producer)
+
+    result = bench.execute()
+
+    assert (result.dead_letters, result.rows, result.records) == (1, 2, 3)
+    assert [sent["value"] for sent in producer.sent] == [b"poison"]
+    assert bench.committed == {0: 3}
+
+
+def test_a_dead_letter_that_is_not_delivered_holds_the_commit() -> None:
+    producer = FakeProducer()
+    producer.fail_with = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+    bench = Bench([record(0, k="a")], [at(POISON, 1), record(2, k="c")], producer=producer)
+
+    with pytest.raises(DeliveryError):
+        bench.execute()
+    assert bench.committed[0] <= 1
+
+
+def test_a_failed_write_fails_the_run_and_commits_only_what_precedes_it() -> None:
+    bad = record(1, k="bad")
+
+    def answer(statement: Any) -> Any:
+        return None if statement.values[0] == b"a" else ValueError("no")
+
+    bench = Bench([record(0, k="a")], [bad], [record(2, k="a")], session=FakeSession(answer))
+
+    with pytest.raises(StoreError):
+        bench.execute()
+    assert bench.committed == {0: 1}
+
+
+def test_a_timeout_of_airflow_commits_nothing_more() -> None:
+    class AirflowTaskTimeout(BaseException):
+        pass
+
+    calls = []
+
+    def answer(_statement: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise AirflowTaskTimeout
+        return ...
+
+    bench = Bench([record(0, k="a"), record(1, k="b"), record(2, k="c")], session=FakeSession(answer))
+
+    with pytest.raises(AirflowTaskTimeout):
+        bench.execute()
+    assert bench.committed == {}
+
+
+def test_a_stop_is_asked_between_chunks_and_what_was_read_is_kept() -> None:
+    answers = iter([False, True])
+    bench = Bench([record(0, k="a")], [record(1, k="b")])
+
+    result = bench.execute(lambda: next(answers))
+
+    assert (result.stopped, result.records, result.lag_after) == (True, 1, 1)
+    assert bench.committed == {0: 1}
+
+
+def test_max_records_bounds_what_is_asked_for() -> None:
+    bench = Bench([record(0, k="a"), record(1, k="b")], [record(2, k="c")], max_records=2)
+
+    result = bench.execute()
+
+    assert bench.consumer.named("consume") == [2]
+    assert (result.records, result.lag_after) == (2, 1)
+
+
+def test_max_seconds_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(100))
+    monkeypatch.setattr(loader.clock, "monotonic", lambda: float(next(times)))
+    bench = Bench([record(0, k="a")], [record(1, k="b")], [record(2, k="c")], max_seconds=6)
+
+    result = bench.execute()
+
+    assert 0 < result.records < 3
+    assert bench.committed == {0: result.records}
+
+
+def test_a_gap_at_the_end_is_committed_over() -> None:
+    bench = Bench([record(0, k="a"), end_of_partition(4)])
+
+    bench.execute()
+
+    assert bench.committed == {0: 4}
+
+
+def test_a_new_group_has_an_offset_even_if_there_was_nothing_to_read() -> None:
+    bench = Bench()
+
+    assert bench.execute().records == 0
+    assert bench.committed == {0: 0}
+
+
+def test_expired_records_are_counted_and_committed() -> None:
+    bench = Bench([record(0, k="a", made=0)], ttl=60)
+
+    result = bench.execute()
+
+    assert (result.expired, result.rows) == (1, 0)
+    assert bench.committed == {0: 1}
+
+
+def test_in_replace_mode_only_the_newest_row_of_a_key_is_written() -> None:
+    batch = [record(0, k="a", made=5), record(1, k="a", made=9), record(2, k="a", made=7)]
+    bench = Bench(batch, tables=[{"table": "ks.t", "mode": "replace"}])
+
+    result = bench.execute()
+
+    assert (result.rows, result.superseded) == (1, 2)
+    assert bench.session.futures[0].statement.values[-1] == (9000).to_bytes(8, "big")
+    assert bench.committed == {0: 3}
+
+
+def test_a_commit_that_fails_after_another_error_does_not_hide_it(caplog: Any) -> None:
+    bench = Bench([record(0, k="a"), at(POISON, 1)])
+    bench.consumer.failures = [KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))]
+
+    with pytest.raises(PoisonRecordError):
+        bench.execute()
+    assert "offsets were not committed after PoisonRecordError" in caplog.text
+
+
+@given(st.data())
+def test_whatever_fails_the_next_run_finds_every_record_that_is_not_stored(data: st.DataObject) -> None:
+    """Runs end in errors at random places; stored rows and commits are compared after each."""
+    total = data.draw(st.integers(1, 12))
+    messages = [record(number, k=f"k{number}") for number in range(total)]
+    for message in messages:
+        message.raw = data.draw(st.sampled_from([message.raw] * 4 + [b"poison"]))
+    stored: set[bytes] = set()
+    producer = FakeProducer()
+    position = 0
+    for _ in range(6):
+        sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=12))
+        batches, start = [], position
+        for size in sizes:
+            if start < total:
+                batches.append(messages[start : min(start + size, total)])
+                start += size
+        if start < total:
+            batches.append(messages[start:])
+        fails = data.draw(st.sets(st.integers(0, 12)))
+        sent = []
+
+        def answer(statement: Any, fails: set[int] = fails, sent: list[int] = sent) -> Any:
+            sent.append(1)
+            if len(sent) in fails:
+                return ValueError("refused for good")
+            stored.add(statement.values[0])
+            return None
+
+        bench = Bench(*batches, session=FakeSession(answer), producer=producer)
+        bench.consumer.offsets = {("t", 0): position}
+        with suppress(StoreError):
+            bench.execute()
+        position = bench.committed[0]
+        lost = [
+            message.at
+            for message in messages[:position]
+            if message.raw != b"poison" and f"k{message.at}".encode() not in stored
+        ]
+        assert lost == []
+        dead = sum(message.raw == b"poison" for message in messages[:position])
+        assert len(producer.sent) >= dead
+
+
+def test_a_driver_error_that_passes_is_retried_inside_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [OperationTimedOut(), None]
+    bench = Bench([record(0, k="a")], session=FakeSession(lambda _statement: answers.pop(0)))
+    monkeypatch.setattr(bench.run._writer, "_policy", replace(bench.run._writer._policy, backoff_s=0.0))
+
+    result = bench.execute()
+
+    assert (result.rows, result.retries) == (1, 1)

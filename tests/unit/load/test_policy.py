@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_restrack.load.errors import ConfigurationError
+from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
+
+POLICY = LoadPolicy(topics=["t"], tables=["ks.t"])
+
+
+def test_the_defaults_are_allowed() -> None:
+    POLICY.check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"topics": []}, "topics is empty"),
+        ({"topics": "t"}, "topics is empty"),
+        ({"topics": [""]}, "topics is empty"),
+        ({"topics": ["t", "t"]}, "twice"),
+        ({"group_id": ""}, "group_id"),
+        ({"dead_letter_topic": "t"}, "read for ever"),
+        ({"max_records": 0}, "max_records is 0"),
+        ({"max_seconds": -1}, "max_seconds is -1"),
+        ({"batch_rows": 0}, "batch_rows is 0"),
+        ({"ttl": 0}, "ttl is 0"),
+        ({"ttl": 630_720_001}, "at most 630720000"),
+        ({"consistency": "local_quorum"}, "'local_quorum'.*LOCAL_QUORUM"),
+    ],
+)
+def test_arguments_that_cannot_work_are_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        replace(POLICY, **changes).check()
+
+
+def test_a_result_is_json_and_a_line_of_the_log() -> None:
+    result = LoadResult(
+        records=10, rows=12, tables={"ks.t": 12}, batches=3, lag_before=10, seconds=2.0, lost=4
+    )
+
+    assert json.loads(json.dumps(result.as_dict())) == result.as_dict()
+    assert "10 records as 12 rows (ks.t 12) in 3 batches and 2.0 s (5 records/s)" in result.summary()
+    assert "lost 4" in result.summary()
+    assert "lag 10 before, 0 after" in result.summary()

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
+from airflow_provider_restrack.load.policy import LoadPolicy
+from airflow_provider_restrack.load.rows import RowMaker, build_row_maker, remaining_ttl
+from tests.unit.load.fakes import FakeMessage, columns_of, prepare, record
+
+COLUMNS = columns_of({"k": "text", "v": "int"}, ["k"])
+POLICY = LoadPolicy(topics=["t"], tables=["ks.t"], timestamp_field="made")
+SECOND = 1_000_000
+
+
+class FakeSession:
+    def execute(self, _query: str, arguments: tuple[str, str]) -> list[Any]:
+        if arguments[1] == "missing":
+            return []
+        kinds = {"k": "partition_key", "v": "regular"}
+        return [
+            SimpleNamespace(column_name=one.name, kind=kinds[one.name], position=0, type=one.cql.name)
+            for one in COLUMNS
+        ]
+
+    def prepare(self, query: str) -> Any:
+        return prepare(COLUMNS, with_ttl="TTL" in query)
+
+
+def maker(**changes: Any) -> RowMaker:
+    return build_row_maker(replace(POLICY, **changes), FakeSession())
+
+
+def test_a_record_becomes_a_row_of_each_table_at_the_time_of_its_field() -> None:
+    rows = maker(tables=["ks.t", "ks.u"]).make(record(k="a", v=1, made=5), 0)
+
+    assert rows is not None
+    assert [row.write_us for row in rows] == [5000, 5000]
+    assert [row.primary_key for row in rows] == [(b"a",), (b"a",)]
+
+
+def test_without_the_field_the_row_is_written_at_kafkas_time() -> None:
+    [row] = maker().make(record(k="a"), 0) or []
+
+    assert row.write_us == 1_700_000_000_000_000
+
+
+def test_a_record_without_any_time_is_rejected() -> None:
+    with pytest.raises(RejectError, match="neither the record nor Kafka"):
+        maker().make(FakeMessage(b'{"k": "a"}', moment=(0, -1)), 0)
+
+
+def test_an_expired_record_has_no_row_and_a_fresh_one_the_rest_of_its_time() -> None:
+    made = maker(ttl=60)
+
+    assert made.make(record(k="a", made=0), 60 * SECOND) is None
+    [row] = made.make(record(k="a", made=0), 45 * SECOND) or []
+    assert row.statement.values[-1] == (15).to_bytes(4, "big")
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**13), st.integers(0, 10**13))
+def test_no_row_outlives_its_retention_and_none_is_cut_by_more_than_a_second(
+    retention: int, write_us: int, now_us: int
+) -> None:
+    left = remaining_ttl(retention, write_us, now_us)
+
+    assert left <= retention
+    assert now_us + left * SECOND <= max(write_us, now_us) + retention * SECOND
+    if write_us <= now_us:
+        assert now_us + (left + 1) * SECOND > write_us + retention * SECOND
+
+
+def test_a_missing_table_and_an_unknown_column_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"ks\.missing does not exist"):
+        maker(tables=["ks.missing"])
+    with pytest.raises(ConfigurationError, match="'w', which is no column"):
+        maker(columns={"w": "v"})

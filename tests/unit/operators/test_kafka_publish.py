@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from airflow_provider_restrack.load import publish as core
+from airflow_provider_restrack.load.publish import PublishPolicy
+from airflow_provider_restrack.operators.kafka_publish import KafkaPublishOperator
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Replace the core by one that only notes what it is given."""
+    calls: list[Any] = []
+
+    def publish(records: Any, policy: PublishPolicy, config: dict[str, Any]) -> int:
+        calls.append((records, policy, config))
+        return len(records)
+
+    monkeypatch.setattr(core, "publish", publish)
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_MY_KAFKA", '{"conn_type": "kafka", "extra": {"bootstrap.servers": "b:1"}}'
+    )
+    return calls
+
+
+def test_the_core_gets_arguments_and_settings(published: list[Any]) -> None:
+    operator = KafkaPublishOperator(
+        task_id="publish", topic="t", records=[{"id": 1}], key_field="id", kafka_config_id="my_kafka",
+        headers={"a": "b"}, timeout=5,
+    )  # fmt: skip
+
+    assert operator.execute({}) == {"topic": "t", "delivered": 1}
+    policy = PublishPolicy("t", key_field="id", headers={"a": "b"}, timeout_s=5, connection="my_kafka")
+    assert published == [([{"id": 1}], policy, {"bootstrap.servers": "b:1"})]
+
+
+def test_nothing_to_deliver_is_said(published: list[Any], caplog: Any) -> None:
+    operator = KafkaPublishOperator(task_id="publish", topic="t", records=[], kafka_config_id="my_kafka")
+
+    assert operator.execute({}) == {"topic": "t", "delivered": 0}
+
+
+def test_data_and_connections_are_templates() -> None:
+    assert {"topic", "records", "kafka_config_id"} <= set(KafkaPublishOperator.template_fields)
+
+
+def test_arguments_are_named() -> None:
+    with pytest.raises(TypeError):
+        KafkaPublishOperator("publish", "t", [])  # type: ignore[misc]
+
+
+def test_parsing_a_dag_imports_no_client() -> None:
+    heavy = ["confluent_kafka", "cassandra", "msgspec", "airflow.providers.apache.kafka"]
+    code = (
+        "import sys\n"
+        "import airflow.providers.common.compat.sdk as sdk\n"
+        "sdk.BaseOperator\n"
+        "before = set(sys.modules)\n"
+        "import airflow_provider_restrack.operators.kafka_publish\n"
+        "import airflow_provider_restrack.operators.kafka_to_cassandra\n"
+        f"print([name for name in {heavy} if name in set(sys.modules) - before])\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr
