@@ -27,8 +27,11 @@ def refuse(*arguments, **options):
     raise AssertionError(f"parsing a DAG file must not open a connection: {arguments}")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG, BaseNotifier, BaseOperator, BaseSensorOperator, task
+airflows_own = set(sys.modules)
 bag = DagBag(sys.argv[1])
-drivers = [name for name in ("cassandra", "confluent_kafka", "paramiko", "msgspec") if name in sys.modules]
+heavy = {"cassandra", "confluent_kafka", "paramiko", "psutil", "msgspec", "matplotlib"}
+drivers = sorted(heavy & (set(sys.modules) - airflows_own))
 print(json.dumps({
     "errors": bag.import_errors,
     "drivers": drivers,
