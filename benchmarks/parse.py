@@ -1,4 +1,4 @@
-"""What the provider adds to the parse of a DAG file that imports Airflow anyway; the aim is 150 ms at most."""
+"""What the provider adds to the parse of a DAG file that imports Airflow anyway; the aim is 150 ms."""
 
 from __future__ import annotations
 
