@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.load.table import TablePlan
 
 _MAX_KEY_BYTES = 65535  # Cassandra's limit of a partition key and of each clustering value
+_PREFIX_BYTES = 4  # of each value's length on the wire; unset columns are not counted, as they make no cell
 _BIND_ERRORS = (TypeError, ValueError, OverflowError, struct.error)
 
 
@@ -92,7 +93,8 @@ class RowEncoder:
         encoded = bound.values
         key = tuple(encoded[: self._key_size])
         self._check_key(key)
-        size = 4 * len(encoded) + sum([len(value) for value in encoded if type(value) is bytes])
+        sizes = [len(value) for value in encoded if type(value) is bytes]
+        size = sum(sizes) + _PREFIX_BYTES * len(sizes)
         return EncodedRow(key[: self._partition_size], key, write_us, size, bound, record)
 
     def _row(self, values: list[Any]) -> list[Any]:

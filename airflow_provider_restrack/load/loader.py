@@ -181,7 +181,7 @@ class Run:
     def _bury(self, record: Any, error: Exception, ticket: Ticket) -> None:
         """Send a record that Cassandra refused to the dead letters."""
         if self._letters is None:
-            raise self._poison(record, error) from error
+            raise self._poison(record, error, "Offsets are committed only up to what is stored") from error
         self._letters.send(record, error, ticket)
 
     def _settle(self) -> None:
@@ -221,11 +221,13 @@ class Run:
         result.seconds = round(clock.monotonic() - self._started, 3)
         return result
 
-    def _poison(self, record: Any, error: Exception) -> PoisonRecordError:
+    @staticmethod
+    def _poison(
+        record: Any, error: Exception, state: str = "What precedes it is stored and committed"
+    ) -> PoisonRecordError:
         return PoisonRecordError(
             f"record {record.topic()}[{record.partition()}] offset {record.offset()} cannot be stored:"
-            f" {error}."
-            " What precedes it is stored and committed; set dead_letter_topic to put such records aside"
+            f" {error}. {state}; set dead_letter_topic to put such records aside"
         )
 
 

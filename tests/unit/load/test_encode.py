@@ -66,7 +66,7 @@ def test_a_row_knows_its_keys_its_size_and_its_record() -> None:
 
     assert row.partition_key == (b"a", (2**31 + 1).to_bytes(4, "big"))
     assert row.primary_key == (*row.partition_key, (86_400_000).to_bytes(8, "big"))
-    assert row.size == 1 + 4 + 8 + 8 + 8 + 6 * 4
+    assert row.size == 1 + 4 + 8 + 8 + 8 + 5 * 4
     assert (row.write_us, row.record) == (77, "the record")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cassandra import OperationTimedOut
+from cassandra import InvalidRequest, OperationTimedOut
 from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
@@ -294,6 +294,29 @@ def test_whatever_fails_the_next_run_finds_every_record_that_is_not_stored(data:
         assert lost == []
         dead = sum(message.raw == b"poison" for message in messages[:position])
         assert len(producer.sent) >= dead
+
+
+def refuse_b(statement: Any) -> Any:
+    return InvalidRequest("value too large") if statement.values[0] == b"b" else None
+
+
+def test_a_row_that_cassandra_refuses_goes_to_the_dead_letters() -> None:
+    producer = FakeProducer()
+    bench = Bench([record(0, k="a"), record(1, k="b")], session=FakeSession(refuse_b), producer=producer)
+
+    result = bench.execute()
+
+    assert (result.dead_letters, result.rows) == (1, 1)
+    assert producer.sent[0]["value"] == b'{"k": "b"}'
+    assert bench.committed == {0: 2}
+
+
+def test_a_row_that_cassandra_refuses_ends_a_run_without_dead_letters() -> None:
+    bench = Bench([record(0, k="a")], [record(1, k="b")], session=FakeSession(refuse_b))
+
+    with pytest.raises(PoisonRecordError, match=r"offset 1 .*too large.*only up to what is stored"):
+        bench.execute()
+    assert bench.committed == {0: 1}
 
 
 def test_a_driver_error_that_passes_is_retried_inside_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
