@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,9 @@ class ThresholdTrigger(BaseEventTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and its arguments as JSON-able data."""
         arguments = {
-            "rules": [rule.to_data() for rule in self.rules],
+            # As text: Airflow encodes dicts within a list once more at each step to its database, takes a
+            # watcher's trigger for another one at every parse of the DAG file, and removes it.
+            "rules": json.dumps([rule.to_data() for rule in self.rules]),
             "hosts": self.hosts,
             "cassandra_conn_id": self.cassandra_conn_id,
             "table": self.table,

@@ -195,7 +195,7 @@ def test_a_deferrable_sensor_defers_to_a_trigger_that_ends_after_one_event() -> 
         sensor.execute({})
     classpath, arguments = deferred.value.trigger.serialize()
     assert classpath == "airflow_provider_restrack.triggers.threshold.ThresholdTrigger"
-    assert arguments["rules"][0] | RULE == arguments["rules"][0] | {"for": "10m"}
+    assert [(one["name"], one["for"]) for one in json.loads(arguments["rules"])] == [("cpu high", 600.0)]
     assert {
         key: arguments[key] for key in ("hosts", "poll_interval", "once", "table", "cassandra_conn_id")
     } == {

@@ -302,7 +302,16 @@ def test_it_watches_an_asset_and_survives_the_dag_s_serialization() -> None:
     kwargs = {key: BaseSerialization.deserialize(value) for key, value in encoded["kwargs"].items()}
     assert encoded["classpath"] in data
     assert ThresholdTrigger(**kwargs).serialize() == trigger.serialize()
-    assert BaseEventTrigger.hash(*trigger.serialize()) == BaseEventTrigger.hash(encoded["classpath"], kwargs)
+
+
+def test_airflow_takes_it_for_the_same_watcher_at_every_parse() -> None:
+    """Airflow compares the hash of what a parse gives with that of what it stored, and drops what differs."""
+    parsed = encode_trigger(ThresholdTrigger(**ARGUMENTS))
+    stored = Trigger(classpath=parsed["classpath"], kwargs=parsed["kwargs"])
+    again = encode_trigger(encode_trigger(parsed))
+    hashes = {BaseEventTrigger.hash(one["classpath"], one["kwargs"]) for one in (parsed, again)}
+    assert hashes == {BaseEventTrigger.hash(stored.classpath, stored.kwargs)}
+    assert ThresholdTrigger(**stored.kwargs).serialize() == ThresholdTrigger(**ARGUMENTS).serialize()
 
 
 def test_a_wrong_rule_is_told_when_the_dag_file_is_parsed() -> None:
