@@ -117,10 +117,11 @@ def observe(
     while pending:
         found = reader.fetch(pending, plan.since, plan.until, plan.columns)
         for host in pending:
-            rows[host] = found.get(host, ())
-            verdicts[host] = _keep_breaches(
-                verdicts.get(host, []), evaluate_host(rules, host, rows[host], now)
-            )
+            before, rows[host] = len(rows.get(host, ())), found.get(host, ())
+            if host in verdicts and len(rows[host]) == before:
+                continue  # nothing older is there
+            after = evaluate_host(rules, host, rows[host], now)
+            verdicts[host] = _keep_breaches(verdicts.get(host, []), after)
         seconds = (plan.until - plan.since).total_seconds()
         if seconds >= MAX_LOOKBACK_S:
             break
