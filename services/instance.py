@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from services.cassandra import CommitlogSync
     from services.layout import Ports
     from services.server import Server
 
@@ -41,9 +42,19 @@ class Instance:
     :param directory: of all its data, keys and logs.
     :param jars: the directory of downloaded jars, which instances share.
     :param heap_mb: of Cassandra; 512 is enough for tests, a benchmark wants 1024.
+    :param commitlog_sync: of Cassandra, see CassandraSettings.
     """
 
-    def __init__(self, name: str, directory: Path, ports: Ports, jars: Path, heap_mb: int = 512) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        ports: Ports,
+        jars: Path,
+        *,
+        heap_mb: int = 512,
+        commitlog_sync: CommitlogSync = "batch",
+    ) -> None:
         self.name = name
         self.directory = directory
         self.jars = jars
@@ -58,6 +69,7 @@ class Instance:
                 ports.cassandra_storage,
                 ports.cassandra_storage_ssl,
                 heap_mb=heap_mb,
+                commitlog_sync=commitlog_sync,
             )
         )
         hosts = [SshdHost(host, port) for host, port in zip(SSHD_NAMES, ports.sshd, strict=True)]
@@ -142,12 +154,16 @@ class Instance:
             yield
 
 
-def instance(name: str = "dev", *, heap_mb: int = 512) -> Instance:
+def instance(name: str = "dev", *, heap_mb: int = 512, commitlog_sync: CommitlogSync = "batch") -> Instance:
     """Return an instance by its name; nothing is started by that.
 
     :param heap_mb: of Cassandra, from its next start on.
+    :param commitlog_sync: likewise.
+
     :raises ServiceError: if there is none of that name.
     """
     if name not in INSTANCES:
         raise ServiceError(f"there is no instance {name!r}: use one of {', '.join(INSTANCES)}")
-    return Instance(name, home() / name, INSTANCES[name], jars_home(), heap_mb)
+    return Instance(
+        name, home() / name, INSTANCES[name], jars_home(), heap_mb=heap_mb, commitlog_sync=commitlog_sync
+    )

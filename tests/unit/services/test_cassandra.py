@@ -1,15 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 from xml.etree import ElementTree
 
+import pytest
 import yaml
 
 from services import cassandra
-
-if TYPE_CHECKING:
-    import pytest
 
 SETTINGS = cassandra.CassandraSettings(Path("/data/my cassandra"), Path("/data/jars"), 9042, 7010, 7011)
 
@@ -37,6 +36,15 @@ def test_settings_spare_a_small_machine() -> None:
     assert keys["memtable_allocation_type"] == "heap_buffers"
     assert keys["commitlog_segment_size"] == "5MiB"
     assert keys["auto_snapshot"] is False
+
+
+@pytest.mark.parametrize(("mode", "period"), [("batch", None), ("periodic", "10s")])
+def test_only_a_periodic_commit_log_has_a_period(
+    mode: Literal["batch", "periodic"], period: str | None
+) -> None:
+    keys = yaml.safe_load(cassandra.build_yaml(dataclasses.replace(SETTINGS, commitlog_sync=mode)))
+
+    assert (keys["commitlog_sync"], keys.get("commitlog_sync_period")) == (mode, period)
 
 
 def test_the_log_is_at_info_in_a_file_of_bounded_size() -> None:

@@ -46,5 +46,7 @@ def test_connections_are_what_airflow_reads_from_its_environment(
     }
 
 
-def test_the_heap_of_cassandra_is_a_choice() -> None:
-    assert services.instance("test", heap_mb=1024).cassandra.settings.heap_mb == 1024
+def test_a_benchmark_chooses_heap_and_commit_log_of_cassandra() -> None:
+    settings = services.instance("test", heap_mb=1024, commitlog_sync="periodic").cassandra.settings
+
+    assert (settings.heap_mb, settings.commitlog_sync) == (1024, "periodic")
