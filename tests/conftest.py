@@ -38,8 +38,6 @@ collect_ignore = ["unit/collect/agent_cases"]
 # Threads that libraries keep for the whole process, by the start of their names.
 LASTING_THREADS = (
     "shared-cassandra-session",  # the pool of the session fixture, which grows with use
-    "asyncio_",  # the default executor of an event loop, whose threads wait for the loop's next use
-    "AnyIO worker thread",  # likewise, of anyio
 )
 THREAD_LIMIT_S = 5.0
 
