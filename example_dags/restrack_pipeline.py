@@ -56,6 +56,7 @@ with DAG(
         task_id="load",
         topics=["system_metrics"],
         tables=["metrics.system_metrics", "metrics.latest_metrics"],
+        ttl=14 * 24 * 3600,
         dead_letter_topic="system_metrics_dead_letters",
     )
     # Looks once: a run in which nothing is breached skips what follows.

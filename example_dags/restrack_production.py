@@ -62,6 +62,7 @@ with DAG("restrack_load", schedule=[SAMPLES], **COMMON):
         task_id="load",
         topics=["system_metrics"],
         tables=["metrics.system_metrics", "metrics.latest_metrics"],
+        ttl=14 * 24 * 3600,
         dead_letter_topic="system_metrics_dead_letters",
     )
 
