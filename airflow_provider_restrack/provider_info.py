@@ -12,7 +12,7 @@ _DOCS = "/docs/airflow-provider-restrack"
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description, in the form of Airflow's ``provider_info.schema.json``.
 
-    It names no connection type: the ``ssh``, ``kafka`` and ``cassandra`` types of the ordinary providers are used.
+    It names no connection type: the ordinary ``ssh``, ``kafka`` and ``cassandra`` connections are used.
     """
     return {
         "package-name": "airflow-provider-restrack",
@@ -29,7 +29,9 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "operators": _modules("operators", "remote_metrics", "kafka_publish", "kafka_to_cassandra", "provision"),
+        "operators": _modules(
+            "operators", "remote_metrics", "kafka_publish", "kafka_to_cassandra", "provision"
+        ),
         "sensors": _modules("sensors", "threshold"),
         "hooks": _modules("hooks", "ssh_fleet", "kafka", "cassandra"),
         "triggers": _modules("triggers", "threshold"),

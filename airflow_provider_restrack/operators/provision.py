@@ -93,9 +93,8 @@ class ProvisionOperator(BaseOperator):
         super().__init__(**kwargs)
         if timeout <= 0:
             raise ValueError(f"timeout must be more than 0 s, it is {timeout}")
-        literal: object = keyspace  # or an upstream task's output, or a template
-        if isinstance(literal, str) and "{{" not in literal:
-            check_identifier(literal, "keyspace")
+        if is_literal(keyspace):
+            check_identifier(keyspace, "keyspace")
         self.topics = topics
         self.keyspace = keyspace
         self.replication = replication

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
 
 from airflow_provider_restrack.collect.inventory import parse_hosts, parse_labels
+from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -96,9 +96,9 @@ class RemoteMetricsOperator(BaseOperator):
         self._fleet: Fleet | None = None
         self._killed = False
         self._check_numbers()
-        if _is_literal(labels):
+        if is_literal(labels):
             parse_labels(labels, "labels")
-        if hosts is not None and _is_literal(hosts):
+        if hosts is not None and is_literal(hosts):
             parse_hosts(hosts)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -192,16 +192,3 @@ class RemoteMetricsOperator(BaseOperator):
             )
         if self.samples > 1 and self.window >= self.interval:
             raise ValueError(f"window ({self.window:g} s) has to be below interval ({self.interval:g})")
-
-
-def _is_literal(value: Any) -> bool:
-    """Whether a value is final when the DAG is parsed: no template, and nothing that Airflow resolves
-    later.
-    """
-    if isinstance(value, str):
-        return "{{" not in value and "{%" not in value
-    if isinstance(value, Mapping):
-        return all(_is_literal(part) for part in value.values())
-    if isinstance(value, list | tuple):
-        return all(_is_literal(part) for part in value)
-    return value is None or isinstance(value, int | float)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
@@ -18,9 +17,10 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.alert.rules import parse_rules
 from airflow_provider_restrack.store.schema import SYSTEM_METRICS, split_table_name
+from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -78,11 +78,11 @@ class ThresholdSensor(BaseSensorOperator):
         self.cassandra_conn_id = cassandra_conn_id
         self.table = table
         self.deferrable = deferrable
-        if _is_literal(rules):
+        if is_literal(rules):
             parse_rules(rules)
-        if hosts is not None and _is_literal(hosts):
+        if hosts is not None and is_literal(hosts):
             _read_hosts(hosts)
-        if _is_literal(table):
+        if is_literal(table):
             _read_keyspace(table)
 
     def execute(self, context: Context) -> Any:
@@ -194,14 +194,3 @@ def _read_keyspace(table: str) -> str:
             f" {keyspace}.{SYSTEM_METRICS.name}"
         )
     return keyspace
-
-
-def _is_literal(value: Any) -> bool:
-    """Whether an argument is written in the DAG file: no template, and no output of another task."""
-    if isinstance(value, str):
-        return "{{" not in value and "{%" not in value
-    if isinstance(value, Mapping):
-        return all(_is_literal(item) for pair in value.items() for item in pair)
-    if isinstance(value, list | tuple):
-        return all(_is_literal(item) for item in value)
-    return value is None or isinstance(value, int | float | timedelta)

@@ -101,7 +101,7 @@ def test_every_module_of_the_package_has_a_test_file_at_the_mirrored_path() -> N
     missing = [
         str(path.relative_to(package))
         for path in package.rglob("*.py")
-        if path.name not in {"__init__.py"}
+        if path.name not in {"__init__.py", "errors.py"}  # neither has anything to run
         and not (ROOT / "tests" / "unit" / path.relative_to(package).parent / f"test_{path.name}").is_file()
     ]
 
