@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from airflow.sdk import DAG
+
 from airflow_provider_restrack.operators.kafka_publish import KafkaPublishOperator
 from airflow_provider_restrack.operators.remote_metrics import RemoteMetricsOperator
 

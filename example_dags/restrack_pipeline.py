@@ -13,6 +13,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from airflow.sdk import DAG
+
 from airflow_provider_restrack.notifications.kafka import KafkaNotifier
 from airflow_provider_restrack.operators.kafka_publish import KafkaPublishOperator
 from airflow_provider_restrack.operators.kafka_to_cassandra import KafkaToCassandraOperator

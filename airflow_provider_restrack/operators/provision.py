@@ -17,6 +17,7 @@ from airflow_provider_restrack.store.schema import (
     TOPIC,
     check_identifier,
 )
+from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
