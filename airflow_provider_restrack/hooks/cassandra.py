@@ -7,6 +7,7 @@ from the extras.
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ _KNOWN_EXTRAS = frozenset(
         "ssl_options",
     }
 )
+_SECRETS = frozenset({"keyfile_password"})
 _TLS_TEXTS = ("ca_certs", "certfile", "keyfile", "keyfile_password", "server_hostname", "ciphers")
 # ``ssl_version`` is for the provider's hook: client and server agree on the newest version by themselves.
 _TLS_KEYS = frozenset({*_TLS_TEXTS, "check_hostname", "cert_reqs", "ssl_version"})
@@ -76,7 +78,7 @@ class CassandraSessionHook(BaseHook):
         from airflow_provider_restrack.store.session import CassandraPolicy
 
         conn = self.get_connection(self.cassandra_conn_id)
-        extras = _Extras(conn.extra_dejson, f"connection {self.cassandra_conn_id}")
+        extras = _read_extras(conn, f"connection {self.cassandra_conn_id}")
         if unknown := sorted(extras.values.keys() - _KNOWN_EXTRAS):
             self.log.warning("%s: extras that have no effect here: %s", extras.origin, ", ".join(unknown))
         settings: dict[str, Any] = {
@@ -150,7 +152,23 @@ class _Extras:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if value is None or (isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)):
             return value
-        raise ValueError(f"{self.origin}: extra {key} must be {what}, it is {value!r}")
+        found = "" if key in _SECRETS else f", it is {value!r}"
+        raise ValueError(f"{self.origin}: extra {key} must be {what}{found}")
+
+
+def _read_extras(conn: Any, origin: str) -> _Extras:
+    """Return a connection's extras; refuse what is no JSON object.
+
+    Airflow takes such extras for none at all, and login and password would go out without TLS.
+    """
+    try:
+        values = json.loads(conn.extra) if conn.extra else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{origin}: the extra field is no valid JSON ({error}): correct it") from None
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise ValueError(f"{origin}: the extra field must be a JSON object, it is a {kind}")  # noqa: TRY004 - one class for all bad values
+    return _Extras(conn.extra_dejson, origin)  # which also masks what is secret in the logs
 
 
 def _split_hosts(host: str | None) -> tuple[str, ...] | None:
@@ -163,8 +181,9 @@ def _find_local_dc(extras: _Extras) -> str | None:
     if own:
         return own
     args = extras.get("load_balancing_policy_args", dict, "an object") or {}
-    nested = args.get("child_load_balancing_policy_args") or {}
-    inner = _Extras({**nested, **args}, f"{extras.origin}, load_balancing_policy_args")
+    inner = _Extras(args, f"{extras.origin}, load_balancing_policy_args")
+    nested = inner.get("child_load_balancing_policy_args", dict, "an object") or {}
+    inner.values = {**nested, **args}
     found: str | None = inner.get("local_dc", str, "the name of a data centre")
     return found or None
 
@@ -176,6 +195,8 @@ def _parse_tls(extras: _Extras) -> TlsPolicy | None:
     provider = extras.get("ssl_options", dict, "an object")
     if own and provider:
         raise ValueError(f"{extras.origin}: extras ssl and ssl_options say the same thing twice: keep one")
+    if own == {}:
+        own = True  # an object without settings asks for TLS as it is by default
     key = "ssl" if own else "ssl_options"
     options = own or provider
     if not options:

@@ -68,6 +68,7 @@ def test_data_centre_is_read_where_the_provider_s_hook_has_it(connect: Any, args
     ("extra", "expected"),
     [
         pytest.param({"ssl": True}, TlsPolicy(), id="ssl-true"),
+        pytest.param({"ssl": {}}, TlsPolicy(), id="ssl-without-settings"),
         pytest.param({"ssl": False}, None, id="ssl-false"),
         pytest.param({"ssl_options": {"ca_certs": "/ca"}}, TlsPolicy(ca_certs="/ca"), id="provider's"),
         pytest.param(
@@ -132,12 +133,24 @@ def test_tls_comes_from_either_extra_and_checks_by_default(connect: Any, extra: 
             "load_balancing_policy_args: extra local_dc must be",
             id="nested-local-dc",
         ),
+        pytest.param(
+            {"extra": {"load_balancing_policy_args": {"child_load_balancing_policy_args": "dc1"}}},
+            "extra child_load_balancing_policy_args must be an object",
+            id="child-args",
+        ),
+        pytest.param({"extra": '{"ssl": true'}, "the extra field is no valid JSON", id="broken-json"),
+        pytest.param({"extra": '["ssl"]'}, "the extra field must be a JSON object, it is a list", id="list"),
         pytest.param({"host": "db1:9042"}, "'db1:9042' holds a port", id="port-in-host"),
     ],
 )
 def test_wrong_setting_is_refused_with_connection_and_key(connect: Any, fields: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^connection cass.*{message}"):
         connect(**fields).policy()
+
+
+def test_key_s_password_of_a_wrong_type_stays_out_of_the_error(connect: Any) -> None:
+    with pytest.raises(ValueError, match=r"extra keyfile_password must be a string$"):
+        connect(extra={"ssl": {"certfile": "/c", "keyfile_password": 48151623}}).policy()
 
 
 def test_extra_without_effect_is_reported(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
