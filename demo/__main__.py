@@ -16,7 +16,7 @@ from airflow_provider_restrack.store import read, schema
 from airflow_provider_restrack.store.session import CassandraPolicy, open_session
 from demo.burn import load_on_all_cpus
 from demo.show import describe_alert, table_of_hosts
-from services.airflow import ENDED, Airflow
+from services.airflow import ENDED, AirflowServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(stack: ExitStack, *, port: int, once: bool) -> int:
     """Start everything on the stack, which stops it in reverse order; run the pipeline; show the outcome."""
+    say("checking Java, sshd and the jars of Kafka and Cassandra; the first time they are downloaded …")
+    services.prepare()
     instance = services.instance("dev")
     for name, server in (
         ("Kafka", instance.kafka),
@@ -68,10 +70,10 @@ def run(stack: ExitStack, *, port: int, once: bool) -> int:
     return 0 if evidence else 1
 
 
-def build_airflow(instance: Instance, port: int) -> Airflow:
+def build_airflow(instance: Instance, port: int) -> AirflowServer:
     """Return the demo's Airflow, with connections to the servers and the fleet's hosts in a Variable."""
     hosts = [{"host": host.name, "address": host.address, "port": host.port} for host in instance.ssh.hosts]
-    return Airflow(
+    return AirflowServer(
         home=instance.directory / "airflow",
         port=port,
         dags=ROOT / "example_dags",
@@ -84,7 +86,7 @@ def build_airflow(instance: Instance, port: int) -> Airflow:
     )
 
 
-def watch_until_alert(airflow: Airflow) -> list[dict[str, Any]]:
+def watch_until_alert(airflow: AirflowServer) -> list[dict[str, Any]]:
     """Run the pipeline under load until its sensor finds the breach; return the sensor's evidence."""
     with load_on_all_cpus(BURN_LIMIT_S) as cpus:
         say(f"{cpus} CPUs under load; the rule: cpu_usage > {RULES[0]['threshold']} % for {RULES[0]['for']}")
@@ -93,7 +95,7 @@ def watch_until_alert(airflow: Airflow) -> list[dict[str, Any]]:
             run_id = airflow.trigger(DAG_ID)
             state, tasks = follow(airflow, run_id, number)
             if state != "success":
-                say(f"run {number} failed; its logs are in the UI and under {airflow.home / 'logs'}")
+                say(f"run {number} failed; its logs are in the UI and under {airflow.directory / 'logs'}")
                 return []
             if tasks.get("threshold") == "success":
                 return list(airflow.xcom(DAG_ID, run_id, "threshold"))
@@ -101,7 +103,7 @@ def watch_until_alert(airflow: Airflow) -> list[dict[str, Any]]:
     return []
 
 
-def follow(airflow: Airflow, run_id: str, number: int) -> tuple[str, dict[str, str]]:
+def follow(airflow: AirflowServer, run_id: str, number: int) -> tuple[str, dict[str, str]]:
     """Print each task of a run as it ends, until the run has ended; return the states of run and tasks."""
     shown: set[str] = set()
     while True:
@@ -122,7 +124,7 @@ def follow(airflow: Airflow, run_id: str, number: int) -> tuple[str, dict[str, s
         time.sleep(0.5)
 
 
-def show_outcome(instance: Instance, airflow: Airflow, evidence: list[dict[str, Any]]) -> None:
+def show_outcome(instance: Instance, airflow: AirflowServer, evidence: list[dict[str, Any]]) -> None:
     """Print the newest row of every host as Cassandra has it, the alert, and where the UI is."""
     address, port = instance.cassandra.address
     policy = CassandraPolicy(contact_points=(address,), port=port, local_dc="datacenter1")
@@ -139,7 +141,7 @@ def show_outcome(instance: Instance, airflow: Airflow, evidence: list[dict[str, 
 @contextmanager
 def started(name: str, server: Any) -> Iterator[None]:
     """Start a server, saying so; stop it at the end if it did not run before."""
-    ran = getattr(server, "running", False)
+    ran = server.running
     begin = time.monotonic()
     say(f"{name}: {'runs already' if ran else 'starting …'}")
     try:

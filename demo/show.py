@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
+
+from airflow_provider_restrack.clock import format_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,6 +45,8 @@ def describe_alert(evidence: Mapping[str, Any]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, datetime):
+        return format_utc(value)
     if isinstance(value, float):
         return f"{value:,.1f}"
     return str(value)

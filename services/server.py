@@ -15,7 +15,7 @@ from services.errors import ServiceError
 from services.ports import check_free
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 log = logging.getLogger("services")
@@ -36,6 +36,7 @@ class Server(ABC):
     """
 
     ready_limit_s = 60.0
+    stop_signal = signal.SIGTERM
 
     def __init__(self, name: str, directory: Path, ports: tuple[int, ...], label: str | None = None) -> None:
         self.name = name
@@ -67,6 +68,10 @@ class Server(ABC):
     @abstractmethod
     def command(self) -> list[str]:
         """Return the absolute path and the arguments that run it in the foreground."""
+
+    def environment(self) -> Mapping[str, str] | None:
+        """Return the environment it runs in; None for this process's own."""
+        return None
 
     @abstractmethod
     def probe(self, timeout_s: float) -> bool:
@@ -115,7 +120,7 @@ class Server(ABC):
             self.configure()
             command = self.command()
             with _uninterrupted():
-                started = process.spawn(command, self.console)
+                started = process.spawn(command, self.console, self.environment())
                 process.write_pidfile(self.pidfile, started)
             log.info("%s starts (pid %d)", self.label, started.pid)
             return True
@@ -157,9 +162,8 @@ class Server(ABC):
 
     def _end(self, live: process.ProcessId, timeout_s: float) -> None:
         family = process.descendants(live)
-        ended = (
-            timeout_s > 0 and process.send_signal(live, signal.SIGTERM) and process.wait_end(live, timeout_s)
-        )
+        asked = timeout_s > 0 and process.send_signal(live, self.stop_signal)
+        ended = asked and process.wait_end(live, timeout_s)
         if not ended:
             process.send_signal(live, signal.SIGKILL)
             if not process.wait_end(live, _KILL_LIMIT_S):

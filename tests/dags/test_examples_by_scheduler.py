@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.airflow import Airflow
+from services.airflow import AirflowServer
 from tests.dags.conftest import variables
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def airflow(
     cassandra_address: tuple[str, int],
     fleet: list[dict[str, Any]],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Airflow]:
+) -> Iterator[AirflowServer]:
     """A whole Airflow, new: scheduler, DAG processor, triggerer and API server."""
     home = tmp_path_factory.mktemp("airflow")
-    running = Airflow(
+    running = AirflowServer(
         home=home,
         port=UI_PORT,
         dags=without_schedule(home / "dags"),
@@ -74,7 +74,10 @@ def wait_for(states: Callable[[], dict[str, str]], task_id: str, wanted: set[str
 
 
 def test_the_scheduler_runs_the_pipeline(
-    airflow: Airflow, empty_stores: None, read_topic: Callable[[str], list[dict]], cassandra_session: Any
+    airflow: AirflowServer,
+    empty_stores: None,
+    read_topic: Callable[[str], list[dict]],
+    cassandra_session: Any,
 ) -> None:
     airflow.unpause(DAG_ID)
     run_id = airflow.trigger(DAG_ID)
@@ -88,7 +91,7 @@ def test_the_scheduler_runs_the_pipeline(
 
 
 def test_cassandra_killed_in_the_middle_fails_the_load_and_the_retry_stores_every_sample_once(
-    airflow: Airflow,
+    airflow: AirflowServer,
     empty_stores: None,
     test_instance: services.Instance,
     read_topic: Callable[[str], list[dict]],

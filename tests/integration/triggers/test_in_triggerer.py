@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.store.schema import TABLES, build_create_table
-from services.airflow import Airflow
+from services.airflow import AirflowServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,11 +72,11 @@ def store(cassandra_session: Session, keyspace: str) -> Callable[..., None]:
 
 
 @pytest.fixture
-def airflow(test_instance: services.Instance, keyspace: str, tmp_path: Path) -> Iterator[Airflow]:
+def airflow(test_instance: services.Instance, keyspace: str, tmp_path: Path) -> Iterator[AirflowServer]:
     dags = tmp_path / "dags"
     dags.mkdir()
     (dags / "threshold.py").write_text(DAGS.format(keyspace=keyspace))
-    running = Airflow(
+    running = AirflowServer(
         home=tmp_path / "airflow", port=UI_PORT, dags=dags, connections=test_instance.airflow_connections()
     )
     running.start()
@@ -93,7 +93,7 @@ def wait_until(found: Callable[[], Any], what: str) -> Any:
 
 
 def test_a_sensor_is_resumed_and_a_watcher_starts_one_run_for_a_breach(
-    store: Callable[..., None], airflow: Airflow
+    store: Callable[..., None], airflow: AirflowServer
 ) -> None:
     store(50, 50, 50, 50, 50, newest_age=5)
     airflow.unpause("wait")
