@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_restrack.alert.evaluate import Breach
     from airflow_provider_restrack.alert.rules import AlertRule
+    from airflow_provider_restrack.store.read import SampleRead
 
 # How far back the start of a run is looked for, once a rule is breached.
 MAX_LOOKBACK_S = 24 * 3600.0
@@ -21,6 +22,8 @@ MAX_LOOKBACK_S = 24 * 3600.0
 LOOKBACK_FACTOR = 6
 # Fewer rows than this do not tell how often a host is looked at.
 MIN_ROWS = 3
+# A day of samples every 10 s is some 3 MB of rows a host: they are dropped before the next hosts are read.
+HOSTS_AT_ONCE = 50
 
 _STATE_ORDER = ("breach", "pending", "ok", "stale", "no_data")
 
@@ -70,6 +73,7 @@ class StoreReader:
     def __init__(self, session: Any, keyspace: str) -> None:
         self._session = session
         self._keyspace = keyspace
+        self._reads: dict[tuple[str, ...], SampleRead] = {}
 
     def hosts(self) -> list[str]:
         """Return the hosts of ``latest_metrics``."""
@@ -81,9 +85,12 @@ class StoreReader:
         self, hosts: Sequence[str], since: datetime, until: datetime, columns: Sequence[str]
     ) -> dict[str, list[dict[str, Any]]]:
         """Return rows of ``system_metrics``."""
-        from airflow_provider_restrack.store.read import read_many
+        from airflow_provider_restrack.store.read import SampleRead
 
-        return read_many(self._session, self._keyspace, hosts, since, until, columns)
+        wanted = tuple(columns)
+        if wanted not in self._reads:
+            self._reads[wanted] = SampleRead(self._session, self._keyspace, wanted)
+        return self._reads[wanted].run(hosts, since, until)
 
 
 def plan_reads(rules: Sequence[AlertRule], now: datetime) -> ReadPlan:
@@ -103,35 +110,45 @@ def observe(
 ) -> Observation:
     """Read the samples of the hosts and evaluate every rule on every host that it is for.
 
-    Hosts whose run reaches back to the start of what was read, or that are seldom looked at, are read
-    further back, up to a day: ``since`` is then the true start of the run.
-
     :param hosts: names; None: all that the reader knows.
     """
     names = tuple(sorted(set(reader.hosts() if hosts is None else hosts)))
     wanted = [host for host in names if any(rule.matches_host(host) for rule in rules)]
-    plan = plan_reads(rules, now)
-    rows: dict[str, Sequence[Mapping[str, Any]]] = {}
-    verdicts: dict[str, list[Verdict]] = {}
-    pending = wanted
+    verdicts: list[Verdict] = []
+    silent: list[str] = []
+    for start in range(0, len(wanted), HOSTS_AT_ONCE):
+        found, without = _observe_hosts(rules, reader, wanted[start : start + HOSTS_AT_ONCE], now)
+        verdicts += found
+        silent += without
+    verdicts.sort(key=lambda one: (rules.index(one.rule), one.host, one.device or ""))
+    return Observation(tuple(verdicts), names, tuple(silent))
+
+
+def _observe_hosts(
+    rules: Sequence[AlertRule], reader: SampleReader, hosts: Sequence[str], now: datetime
+) -> tuple[list[Verdict], list[str]]:
+    """Return the verdicts of some hosts, and those of them that have no sample.
+
+    Hosts whose run reaches back to the start of what was read, or that are seldom looked at, are read
+    further back, up to a day: ``since`` is then the true start of the run.
+    """
+    plan, pending = plan_reads(rules, now), list(hosts)
+    counts = dict.fromkeys(hosts, -1)
+    verdicts: dict[str, list[Verdict]] = {host: [] for host in hosts}
     while pending:
-        found = reader.fetch(pending, plan.since, plan.until, plan.columns)
+        rows = reader.fetch(pending, plan.since, plan.until, plan.columns)
         for host in pending:
-            before, rows[host] = len(rows.get(host, ())), found.get(host, ())
-            if host in verdicts and len(rows[host]) == before:
-                continue  # nothing older is there
-            after = evaluate_host(rules, host, rows[host], now)
-            verdicts[host] = _keep_breaches(verdicts.get(host, []), after)
+            before, counts[host] = counts[host], len(rows.get(host, ()))
+            if counts[host] != before:  # else nothing older is there
+                verdicts[host] = _keep_breaches(
+                    verdicts[host], evaluate_host(rules, host, rows.get(host, ()), now)
+                )
         seconds = (plan.until - plan.since).total_seconds()
         if seconds >= MAX_LOOKBACK_S:
             break
         plan = replace(plan, since=now - timedelta(seconds=min(seconds * LOOKBACK_FACTOR, MAX_LOOKBACK_S)))
-        pending = [host for host in pending if _needs_more(rows[host], verdicts[host])]
-    ordered = sorted(
-        (verdict for found in verdicts.values() for verdict in found),
-        key=lambda verdict: (rules.index(verdict.rule), verdict.host, verdict.device or ""),
-    )
-    return Observation(tuple(ordered), names, tuple(host for host in wanted if not rows[host]))
+        pending = [host for host in pending if _needs_more(counts[host], verdicts[host])]
+    return [one for found in verdicts.values() for one in found], [host for host in hosts if not counts[host]]
 
 
 def evaluate_host(
@@ -180,8 +197,8 @@ def _find_labels(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
     return labels
 
 
-def _needs_more(rows: Sequence[Any], verdicts: Iterable[Verdict]) -> bool:
-    return len(rows) < MIN_ROWS or any(verdict.open_start for verdict in verdicts)
+def _needs_more(rows: int, verdicts: Iterable[Verdict]) -> bool:
+    return rows < MIN_ROWS or any(verdict.open_start for verdict in verdicts)
 
 
 def _keep_breaches(before: Sequence[Verdict], after: list[Verdict]) -> list[Verdict]:

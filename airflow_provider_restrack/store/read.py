@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 PAGE_ROWS = 2000
+# A row of latest_metrics holds a tombstone for every field that its sample lacks, about sixty if the host is
+# down. Cassandra fails a page that meets 100,000 of them, and writes a warning to its log at 1,000.
+SCAN_PAGE_ROWS = 50
 # The driver slows down above about 50 requests in flight; a read returns pages, not acknowledgements.
 IN_FLIGHT = 16
 # A guard against a window given in the wrong unit: every day is one query for every host.
@@ -69,7 +72,7 @@ def check_columns(columns: Iterable[str]) -> tuple[str, ...]:
 def read_hosts(session: Any, keyspace: str) -> list[str]:
     """Return the names of all hosts that have a newest sample, sorted."""
     table = f"{check_identifier(keyspace, 'keyspace')}.{LATEST_METRICS.name}"
-    query = _Query(session, table, f"SELECT host FROM {table}")  # noqa: S608 - checked identifiers
+    query = _Query(session, table, f"SELECT host FROM {table}", SCAN_PAGE_ROWS)  # noqa: S608 - checked identifiers
     return sorted(row["host"] for row in query.run([()]))
 
 
@@ -81,7 +84,7 @@ def read_latest(session: Any, keyspace: str, hosts: Sequence[str] | None = None)
     table = f"{check_identifier(keyspace, 'keyspace')}.{LATEST_METRICS.name}"
     select = f"SELECT * FROM {table}"  # noqa: S608 - checked identifiers
     if hosts is None:
-        rows = _Query(session, table, select).run([()])
+        rows = _Query(session, table, select, SCAN_PAGE_ROWS).run([()])
     else:
         rows = _Query(session, table, f"{select} WHERE host = ?").run(
             (host,) for host in dict.fromkeys(hosts)
@@ -119,29 +122,45 @@ def read_many(  # noqa: PLR0917 - as read_samples
     A host without samples has an empty list. All rows are held in memory: ask for the columns that are
     needed.
     """
-    wanted, days = check_columns(columns), days_between(since, until)
-    found: dict[str, list[dict[str, Any]]] = {host: [] for host in hosts}
-    table = f"{check_identifier(keyspace, 'keyspace')}.{SYSTEM_METRICS.name}"
-    query = _Query(
-        session,
-        table,
-        f"SELECT host, {', '.join(name for name in wanted if name != 'host')} FROM {table} "  # noqa: S608 - as above
-        "WHERE host = ? AND day = ? AND timestamp >= ? AND timestamp <= ?",
-    )
-    for row in query.run((host, day, since, until) for host in found for day in days):
-        host = row["host"]
-        if "host" not in wanted:
-            del row["host"]
-        found[host].append(row)
-    for rows in found.values():
-        rows.sort(key=lambda row: row["timestamp"])
-    return found
+    return SampleRead(session, keyspace, columns).run(hosts, since, until)
+
+
+class SampleRead:
+    """One prepared read of some columns of samples, for as long as its session: to prepare asks all nodes.
+
+    :raises ValueError: if a column is no field of a sample.
+    :raises TableUnusableError: if the table or a column is missing.
+    """
+
+    def __init__(self, session: Any, keyspace: str, columns: Iterable[str]) -> None:
+        self._wanted = check_columns(columns)
+        selected = ", ".join(name for name in self._wanted if name != "host")
+        table = f"{check_identifier(keyspace, 'keyspace')}.{SYSTEM_METRICS.name}"
+        self._query = _Query(
+            session,
+            table,
+            f"SELECT host, {selected} FROM {table} "  # noqa: S608 - checked identifiers
+            "WHERE host = ? AND day = ? AND timestamp >= ? AND timestamp <= ?",
+        )
+
+    def run(self, hosts: Iterable[str], since: datetime, until: datetime) -> dict[str, list[dict[str, Any]]]:
+        """Return each host's samples of a window, as ``read_many`` does."""
+        days = days_between(since, until)
+        found: dict[str, list[dict[str, Any]]] = {host: [] for host in hosts}
+        for row in self._query.run((host, day, since, until) for host in found for day in days):
+            host = row["host"]
+            if "host" not in self._wanted:
+                del row["host"]
+            found[host].append(row)
+        for rows in found.values():
+            rows.sort(key=lambda row: row["timestamp"])
+        return found
 
 
 class _Query:
     """One prepared SELECT of a table, run for many arguments, its rows as plain dicts."""
 
-    def __init__(self, session: Any, table: str, cql: str) -> None:
+    def __init__(self, session: Any, table: str, cql: str, page_rows: int | None = None) -> None:
         self._session, self._table = session, table
         try:
             self._statement = session.prepare(cql)
@@ -152,7 +171,7 @@ class _Query:
             ) from error
         except DRIVER_ERRORS as error:
             raise self._failed(error) from error
-        self._statement.fetch_size = PAGE_ROWS
+        self._statement.fetch_size = page_rows or PAGE_ROWS
 
     def run(self, arguments: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
         """Yield the rows of all arguments; those of one argument stay together."""

@@ -5,7 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cassandra.concurrent import execute_concurrent_with_args
 
+from airflow_provider_restrack.alert.observe import StoreReader
 from airflow_provider_restrack.store import read as module
 from airflow_provider_restrack.store.read import (
     ReadFailedError,
@@ -151,6 +153,45 @@ def test_latest_rows_are_all_hosts_or_the_given_ones(session: Any, tables: str) 
         ("c", True, None),
     ]
     assert read_latest(session, tables, []) == []
+
+
+def test_a_large_fleet_that_is_down_is_still_listed(session: Any, tables: str) -> None:
+    """Every field that a newest sample lacks is a tombstone, and Cassandra fails a page of too many."""
+    row = {**dict.fromkeys(field.name for field in FIELDS), "timestamp": MIDNIGHT, "up": False}
+    table = f"{tables}.{LATEST_METRICS.name}"
+    marks = ", ".join("?" for _ in row)
+    insert = session.prepare(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})")
+    hosts = [f"web-{number:04}" for number in range(1700)]
+    rows = [list({**row, "host": host}.values()) for host in hosts]
+    execute_concurrent_with_args(session, insert, rows, concurrency=64)
+    assert read_hosts(session, tables) == hosts
+    assert [latest["host"] for latest in read_latest(session, tables)] == hosts
+
+
+class CountingSession:
+    """A real session that records what is prepared."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.prepared: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def prepare(self, cql: str) -> Any:
+        self.prepared.append(cql)
+        return self.session.prepare(cql)
+
+
+def test_rules_prepare_a_read_once_a_session(session: Any, tables: str) -> None:
+    _sample(session, tables, "db-1", MIDNIGHT, up=True)
+    counting = CountingSession(session)
+    reader = StoreReader(counting, tables)
+    for _ in range(3):
+        assert reader.fetch(["db-1"], MIDNIGHT, MIDNIGHT, ("up",)) == {
+            "db-1": [{"timestamp": MIDNIGHT, "up": True}]
+        }
+    assert len(counting.prepared) == 1
 
 
 def test_columns_of_the_user_s_own_are_not_returned(session: Any, tables: str) -> None:

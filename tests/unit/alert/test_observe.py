@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_provider_restrack.alert.observe import ReadPlan, explain, observe, plan_reads
+from airflow_provider_restrack.alert.observe import HOSTS_AT_ONCE, ReadPlan, explain, observe, plan_reads
 from airflow_provider_restrack.alert.rules import parse_rules
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -69,6 +69,16 @@ def test_only_the_host_in_breach_is_read_further_back() -> None:
         (["hot"], 150),
     ]
     assert (breach.since, breach.open_start) == (NOW - timedelta(minutes=59), False)
+
+
+def test_a_large_fleet_is_read_some_hosts_at_a_time() -> None:
+    hosts = {f"h{number:03}": minutes(*[99 if number % 100 == 99 else 50] * 30) for number in range(220)}
+    reader = RecordingReader(hosts)
+    found = observe(parse_rules(rule()), reader, [*hosts, "none"], NOW)
+    assert max(len(asked) for asked, _, _ in reader.reads) == HOSTS_AT_ONCE
+    assert {host for asked, _, _ in reader.reads for host in asked} == {*hosts, "none"}
+    assert [breach.host for breach in found.breaches] == ["h099", "h199"]
+    assert (len(found.verdicts), found.silent) == (221, ("none",))
 
 
 def test_a_breach_that_the_near_samples_show_stays_when_older_ones_are_read() -> None:
