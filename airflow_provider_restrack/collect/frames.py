@@ -110,9 +110,11 @@ class FrameScanner:
                 f" command prints without end; it begins: {excerpt(self.head)!r}",
             )
 
-    def reading(self, sent_at: datetime) -> Reading:
-        """Return the sample that was found; ``sent_at`` is when the agent had been sent whole.
+    def reading(self, sent_at: datetime, round_trip_s: float) -> Reading:
+        """Return the sample that was found.
 
+        :param sent_at: when the agent had been sent whole, or before.
+        :param round_trip_s: how long the host took to answer something that needs no interpreter.
         :raises CollectError: with ``parse_error``, if there is none.
         """
         if self.sample is None or self.received_at is None:
@@ -121,7 +123,7 @@ class FrameScanner:
             payload={name: value for name, value in self.sample.items() if name != "host_time"},
             received_at=self.received_at,
             clock_skew=estimate_clock_skew(
-                sent_at, self.hello, _finite(self.sample.get("host_time")), self.received_at
+                sent_at, self.hello, _finite(self.sample.get("host_time")), self.received_at, round_trip_s
             ),
         )
 
@@ -138,14 +140,18 @@ class FrameScanner:
 
 
 def estimate_clock_skew(
-    sent_at: datetime, hello: tuple[float, datetime] | None, host_time: float | None, received_at: datetime
+    sent_at: datetime,
+    hello: tuple[float, datetime] | None,
+    host_time: float | None,
+    received_at: datetime,
+    round_trip_s: float,
 ) -> float | None:
     """Return the host's clock minus the worker's in seconds, or None where it cannot be told.
 
     The host read its clock for the hello after the agent was sent and before the hello arrived, and again
-    before the sample arrived. That bounds the skew from both sides; the middle is returned, so its error is
-    at most half of the time from sending the agent to receiving the hello (the network's round trip and the
-    interpreter's start). Bounds that leave room for both no skew and one of seconds tell nothing.
+    before the sample arrived. That bounds the skew from both sides. The upper bound is off by the time that
+    the interpreter takes to start, the lower one by the way back alone: half a round trip is added for that,
+    at most up to the middle. Bounds that leave room for both no skew and one of seconds tell nothing.
     """
     if hello is None:
         return None
@@ -155,7 +161,9 @@ def estimate_clock_skew(
         lower = max(lower, host_time - received_at.timestamp())
     is_contradiction = lower - upper > _CLOCK_TOLERANCE_S
     is_vague = (upper - lower) / 2 > _MAX_SKEW_ERROR_S and lower <= 0 <= upper
-    return None if is_contradiction or is_vague else round((lower + upper) / 2, 3)
+    return (
+        None if is_contradiction or is_vague else round(min(lower + round_trip_s / 2, (lower + upper) / 2), 3)
+    )
 
 
 def explain_silence(

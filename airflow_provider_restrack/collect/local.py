@@ -87,7 +87,7 @@ class LocalSession:
         if scanner.sample is None and not scanner.finish(clock.utc_now()):
             status = process.wait(timeout=max(0.1, deadline - clock.monotonic()))
             raise explain_silence(scanner, status, stderr, self._python)
-        reading = scanner.reading(sent_at)
+        reading = scanner.reading(sent_at, round_trip_s=0.0)
         # Both clocks are the same one: what could be measured is the time that the interpreter takes to
         # start.
         return Reading(reading.payload, reading.received_at, clock_skew=0.0)

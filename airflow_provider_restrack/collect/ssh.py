@@ -29,6 +29,7 @@ from airflow_provider_restrack.collect.sample import CollectError, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from airflow_provider_restrack.collect.inventory import Target
@@ -254,22 +255,27 @@ class SshSession:
         sentinel = new_sentinel()
         scanner = FrameScanner(sentinel)
         with self._mapped("run the agent", deadline):
+            asked = clock.monotonic()
             channel.exec_command(self._run.command(sentinel, self._left(deadline)))
-        self._send_source(channel, deadline)
-        sent_at = clock.utc_now()
+            round_trip_s = clock.monotonic() - asked
+        sent_at = self._send_source(channel, deadline)
         with self._mapped("read the sample", deadline):
             stderr = self._read_frames(channel, scanner, deadline)
             if scanner.sample is None and not scanner.finish(clock.utc_now()):
                 raise self._explain_silence(channel, scanner, stderr)
-        return scanner.reading(sent_at)
+        return scanner.reading(sent_at, round_trip_s)
 
-    def _send_source(self, channel: paramiko.Channel, deadline: float) -> None:
+    def _send_source(self, channel: paramiko.Channel, deadline: float) -> datetime:
+        """Send the agent; return a time before which the host cannot have run it."""
         channel.settimeout(self._left(deadline))
+        sent_at = clock.utc_now()
         # A command that is not found ends before it reads: what it printed and its status say why, not this
         # error.
         with contextlib.suppress(OSError):
             channel.sendall(self._run.source)
-            channel.shutdown_write()
+            sent_at = clock.utc_now()
+            channel.shutdown_write()  # an interpreter reads its script to the end before it runs it
+        return sent_at
 
     def _read_frames(self, channel: paramiko.Channel, scanner: FrameScanner, deadline: float) -> bytes:
         """Read until the sample is complete or output ends; return the start of stderr."""

@@ -23,6 +23,7 @@ from airflow_provider_restrack.store.schema import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from services import SshdServer
 
@@ -137,6 +138,18 @@ def test_every_host_of_a_fleet_gives_a_full_sample(sshd_hosts: Sequence[SshdServ
         assert row["memory_total"] > 0
         assert row["window_seconds"] >= WINDOW_S
     json.dumps(rows, allow_nan=False)
+
+
+def test_an_interpreter_that_is_slow_to_start_is_no_clock_skew(
+    sshd_hosts: Sequence[SshdServer], tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text('#!/bin/sh\nsleep 1\nexec python3 "$@"\n')
+    slow.chmod(0o755)
+
+    row = collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), python=str(slow))
+
+    assert abs(row["clock_skew"]) < 0.2
 
 
 def test_several_samples_come_over_one_connection(sshd_hosts: Sequence[SshdServer]) -> None:

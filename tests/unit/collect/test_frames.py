@@ -84,7 +84,7 @@ def test_stderr_counts_towards_the_limit() -> None:
 
 
 def test_the_reading_leaves_the_hosts_clock_out() -> None:
-    reading = scan(b'S:hello {"time": 5}\nS:sample {"a": 1, "host_time": 6}\n').reading(SENT)
+    reading = scan(b'S:hello {"time": 5}\nS:sample {"a": 1, "host_time": 6}\n').reading(SENT, 0.2)
 
     assert (reading.payload, reading.received_at) == ({"a": 1}, LATER)
 
@@ -99,10 +99,12 @@ def test_the_reading_leaves_the_hosts_clock_out() -> None:
         pytest.param(0.1, 1.0, 1.05, 1.1, 0.025, id="sample-narrows-the-bounds"),
         pytest.param(0.1, 0.2, 50.0, 1.2, None, id="clock-set-in-between"),
         pytest.param(20.0, 20.1, None, 21.0, None, id="slow-start-tells-nothing"),
-        pytest.param(3620.0, 20.1, None, 21.0, 3609.95, id="slow-start-and-an-hour-ahead"),
+        pytest.param(3620.0, 20.1, None, 21.0, 3600.0, id="slow-start-and-an-hour-ahead"),
+        pytest.param(0.9, 1.0, None, 2.0, 0.0, id="a-start-of-a-second-is-no-skew"),
+        pytest.param(0.02, 0.04, None, 2.0, 0.0, id="a-round-trip-that-was-slower-than-the-hello"),
     ],
 )
-def test_clock_skew_is_the_middle_of_its_bounds(
+def test_clock_skew_is_half_a_round_trip_above_its_lower_bound_within_both(
     hello_host: float, hello_received: float, host_time: float | None, received: float, expected: float | None
 ) -> None:
     start = SENT.timestamp()
@@ -112,13 +114,14 @@ def test_clock_skew_is_the_middle_of_its_bounds(
         (start + hello_host, SENT + timedelta(seconds=hello_received)),
         None if host_time is None else start + host_time,
         SENT + timedelta(seconds=received),
+        round_trip_s=0.2,
     )
 
     assert skew == expected
 
 
 def test_without_a_hello_the_skew_is_unknown() -> None:
-    assert estimate_clock_skew(SENT, None, SENT.timestamp(), LATER) is None
+    assert estimate_clock_skew(SENT, None, SENT.timestamp(), LATER, 0.2) is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import paramiko
@@ -125,6 +126,31 @@ def test_a_session_given_up_before_it_connects_does_not_connect() -> None:
         listener.settimeout(0)
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+class FakeChannel:
+    """Plays a channel to a host that runs the agent as soon as it has the end of it."""
+
+    def __init__(self) -> None:
+        self.started: datetime | None = None
+
+    def settimeout(self, _seconds: float) -> None:
+        pass
+
+    def sendall(self, _source: bytes) -> None:
+        pass
+
+    def shutdown_write(self) -> None:
+        self.started = datetime.now(tz=UTC)
+        time.sleep(0.01)
+
+
+def test_the_agent_counts_as_sent_before_the_host_can_run_it() -> None:
+    channel: Any = FakeChannel()
+
+    sent_at = make_session(Target("h", "h"))._send_source(channel, time.monotonic() + 5)
+
+    assert sent_at <= channel.started
 
 
 def test_a_session_can_be_closed_twice_and_unused() -> None:
