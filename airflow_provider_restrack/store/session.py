@@ -38,8 +38,8 @@ DEFAULT_CONSISTENCY = "LOCAL_QUORUM"
 # here.
 FIRST_PROTOCOL_VERSION = ProtocolVersion.V5
 CONSISTENCIES: tuple[str, ...] = tuple(ConsistencyLevel.name_to_value)
-# All that a request can fail with: the driver's errors have three roots.
-DRIVER_ERRORS = (DriverException, NoHostAvailable, ErrorMessage)
+# All that a request can fail with: the driver's errors have four roots.
+DRIVER_ERRORS = (DriverException, NoHostAvailable, ErrorMessage, ConnectionException)
 _TLS_SIGNS = ("[SSL", "CERTIFICATE", "TLSV1", "HANDSHAKE")
 
 
@@ -286,7 +286,7 @@ def _resolve(policy: CassandraPolicy) -> tuple[list[Any], dict[str, str] | None]
 def _connect(cluster: Any, policy: CassandraPolicy) -> Any:
     try:
         session = cluster.connect()
-    except (*DRIVER_ERRORS, ConnectionException, OSError) as error:
+    except (*DRIVER_ERRORS, OSError) as error:
         if policy.local_dc and cluster.metadata.all_hosts():
             _check_data_centre(cluster, policy)
         raise explain_failure(error, policy) from error
@@ -304,6 +304,8 @@ def _use_keyspace(session: Any, policy: CassandraPolicy) -> None:
             f"Keyspace {policy.keyspace} (schema of {policy.origin}) cannot be used at {policy.address}: "
             f"{error}. Create it with ProvisionOperator, or leave the schema field empty."
         ) from error
+    except DRIVER_ERRORS as error:
+        raise explain_failure(error, policy) from error
 
 
 def _check_data_centre(cluster: Any, policy: CassandraPolicy) -> str:

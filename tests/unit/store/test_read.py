@@ -3,8 +3,18 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
+from cassandra import OperationTimedOut
+from cassandra.cluster import NoHostAvailable
+from cassandra.connection import ConnectionException
+from cassandra.protocol import ServerError
 
-from airflow_provider_restrack.store.read import MAX_DAYS, check_columns, days_between
+from airflow_provider_restrack.store.read import (
+    MAX_DAYS,
+    ReadFailedError,
+    check_columns,
+    days_between,
+    read_hosts,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +88,27 @@ def test_columns_come_once_with_the_timestamp_first() -> None:
 def test_column_that_is_no_field_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="no field of a sample: 'cpu_usag', 'x; DROP'"):
         check_columns(["cpu_usag", "up", "x; DROP"])
+
+
+class FailingSession:
+    """A session that fails to prepare."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def prepare(self, cql: str) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationTimedOut(),
+        NoHostAvailable("All nodes", {}),
+        ConnectionException("Got unexpected response"),
+        ServerError(0, "overloaded", None),
+    ],
+)
+def test_whatever_the_driver_raises_is_a_failed_read(error: Exception) -> None:
+    with pytest.raises(ReadFailedError, match=r"Reading metrics\.latest_metrics failed"):
+        read_hosts(FailingSession(error), "metrics")

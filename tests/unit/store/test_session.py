@@ -12,8 +12,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cassandra import AuthenticationFailed, ConsistencyLevel
+from cassandra import AuthenticationFailed, ConsistencyLevel, InvalidRequest, OperationTimedOut
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable
+from cassandra.connection import ConnectionException
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -254,12 +255,16 @@ class FakeCluster:
         self.metadata = SimpleNamespace(all_hosts=lambda: hosts)
         self.endpoints_resolved = contacts
         self.failure = failure
+        self.keyspace_failure: Exception = InvalidRequest("no such keyspace")
         self.shutdowns = 0
 
     def connect(self) -> Any:
         if self.failure:
             raise self.failure
-        return SimpleNamespace(cluster=self)
+        return SimpleNamespace(cluster=self, set_keyspace=self.set_keyspace)
+
+    def set_keyspace(self, keyspace: str) -> None:
+        raise self.keyspace_failure
 
     def shutdown(self) -> None:
         self.shutdowns += 1
@@ -301,6 +306,21 @@ def test_contact_points_in_two_data_centres_need_a_choice(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "build_cluster", lambda policy: cluster)
     with pytest.raises(CassandraConfigError, match=r"several data centres \(dc1, dc2\).*local_dc"):
         _open(CassandraPolicy())
+    assert cluster.shutdowns == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [OperationTimedOut(), NoHostAvailable("All nodes", {}), ConnectionException("Failed to set keyspace")],
+)
+def test_node_that_goes_away_after_connecting_is_named_and_the_cluster_shut_down(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = FakeCluster({"a": "dc1"}, ("a",))
+    cluster.keyspace_failure = failure
+    monkeypatch.setattr(module, "build_cluster", lambda policy: cluster)
+    with pytest.raises(CassandraUnreachableError, match=r"Cassandra at .* \(connection prod\)"):
+        _open(CassandraPolicy(keyspace="metrics", origin="connection prod"))
     assert cluster.shutdowns == 1
 
 
