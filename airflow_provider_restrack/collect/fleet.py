@@ -172,10 +172,11 @@ class Fleet:
             self._fail(self._targets[job.host], clock.utc_now(), error, now - job.started)
 
     def _fail(self, target: Target, moment: datetime, error: CollectError, seconds: float) -> None:
-        self._samples.append(build_down_row(target, moment, error.outcome, str(error), seconds))
+        row = build_down_row(target, moment, error.outcome, str(error), seconds)
+        self._samples.append(row)
         self._failures += 1
         if self._failures <= _MAX_FAILURES_LOGGED:
-            log.warning("%s: %s: %s", target.host, error.outcome, error)
+            log.warning("%s: %s: %s", target.host, row["outcome"], row["error"])
         elif self._failures == _MAX_FAILURES_LOGGED + 1:
             log.warning("More hosts fail; their rows say why")
 

@@ -89,7 +89,7 @@ def build_down_row(
         **_build_identity(target, moment),
         "up": False,
         "outcome": outcome,
-        "error": _cut(error),
+        "error": _cut(_printable(error)),
         "collect_seconds": round(collect_seconds, 3),
     }
 
@@ -99,7 +99,7 @@ def excerpt(raw: bytes, length: int = 200) -> str:
     ``length``.
     """
     text = raw[: 4 * length].decode("utf-8", "replace")
-    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    plain = " ".join(_printable(text).split())
     return plain if len(plain) <= length else plain[:length] + "…"
 
 
@@ -156,7 +156,7 @@ def _clean_text(raw: Any, _name: str, _complaints: list[str]) -> str:
     if not isinstance(raw, str):
         raise _UnfitError(f"is {type(raw).__name__}, not text")
     # JSON can carry half a surrogate pair, which no UTF-8 encoder behind us takes.
-    return _cut(raw.encode("utf-8", "replace").decode())
+    return _cut(_printable(raw.encode("utf-8", "replace").decode()))
 
 
 def _clean_list(raw: Any, name: str, complaints: list[str]) -> list[float]:
@@ -181,6 +181,11 @@ def _clean_map(raw: Any, name: str, complaints: list[str]) -> dict[str, float]:
         except _UnfitError as error:
             complaints.append(f"{name}[{excerpt(key.encode('utf-8', 'replace'), 60)}]: {error}")
     return values
+
+
+def _printable(text: str) -> str:
+    """Take from a host's text what would move the cursor or the lines of whoever shows it."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _cut(text: str) -> str:

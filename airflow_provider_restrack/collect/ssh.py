@@ -25,7 +25,7 @@ from airflow_provider_restrack.collect.known_hosts import (
     host_key_name,
     order_key_types,
 )
-from airflow_provider_restrack.collect.sample import CollectError, Reading
+from airflow_provider_restrack.collect.sample import CollectError, Reading, excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,7 @@ _STDERR_HEAD = 2048
 _KEEPALIVE_S = 30
 # OpenSSH sends the exit status right after the end of output.
 _EXIT_STATUS_WAIT_S = 2.0
+_RESOLVE = "resolve the name"
 _PARAMIKO_ERRORS = (paramiko.SSHException, EOFError, OSError, UnicodeError)
 
 
@@ -201,7 +202,7 @@ class SshSession:
 
     def _dial(self, until: float) -> socket.socket:
         address, port = self._target.address, self._port
-        with self._mapped("resolve the name", until):
+        with self._mapped(_RESOLVE, until):
             infos = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
         for position, (family, kind, protocol, _, destination) in enumerate(infos):
             with self._mapped("connect", until):
@@ -336,7 +337,8 @@ def explain_error(error: Exception, step: str, where: str, conn_id: str, *, time
     :param step: what was being done, as a verb.
     :param timed_out: whether the time for it is over: Paramiko then reports whatever it waited for.
     """
-    said = str(error) or type(error).__name__
+    # It can quote what the host sent in the place of a banner.
+    said = excerpt(str(error).encode("utf-8", "replace")) or type(error).__name__
     if timed_out:
         return CollectError(
             "timeout", f"{where}: could not {step} in time ({said}): see connect_timeout and host_timeout"
@@ -347,7 +349,7 @@ def explain_error(error: Exception, step: str, where: str, conn_id: str, *, time
             f"{where}: login refused ({said}): check the user, key or password of connection {conn_id!r} and"
             " authorized_keys on the host",
         )
-    if isinstance(error, socket.gaierror | UnicodeError):
+    if step == _RESOLVE or isinstance(error, socket.gaierror):
         return CollectError(
             "unreachable", f"{where}: name not resolved ({said}): check it, or give an address"
         )

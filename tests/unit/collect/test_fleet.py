@@ -106,6 +106,14 @@ def test_a_surprise_of_one_host_is_its_row_and_its_traceback_is_logged(
     assert any(record.exc_info for record in caplog.records)
 
 
+def test_the_log_shows_nothing_that_moves_its_lines(caplog: pytest.LogCaptureFixture) -> None:
+    make_fleet({"odd": [FakeSession(CollectError("parse_error", "said \x1b[2J\nerror: forged"))]}).run()
+
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "odd: parse_error: said  [2J error: forged"
+    ]
+
+
 def test_one_session_serves_all_samples_of_a_host_and_is_closed() -> None:
     session = FakeSession(READING, READING, READING)
 

@@ -100,6 +100,8 @@ def test_a_value_that_cannot_stand_is_named_and_takes_nothing_with_it(
         ("cpu_count", 2.0, 2),
         ("memory_total", 2**63 - 1, 2**63 - 1),
         ("boot_id", "a\ud800b", "a?b"),
+        ("boot_id", "a\x1b[31m\nb", "a [31m b"),
+        ("filesystem_usage", {"/a\x07": 1.0}, {"/a ": 1.0}),
         ("filesystem_usage", {"/": None}, {}),
         ("filesystem_usage", {}, {}),
         ("cpu_core_usage", [], []),
@@ -133,6 +135,13 @@ def test_a_host_that_is_down_has_a_row_with_the_reason_alone() -> None:
         "collect_seconds": 3.0,
     }
     assert set(row) == NAMES
+
+
+def test_what_a_host_made_an_error_say_is_one_line_of_bounded_length() -> None:
+    error = build_down_row(TARGET, NOW, "unreachable", "\x1b[2J\n" + "x" * 5000, 3.0)["error"]
+
+    assert error.isprintable()
+    assert len(error) == 2000
 
 
 def test_an_excerpt_is_one_printable_line() -> None:

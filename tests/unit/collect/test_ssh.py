@@ -34,7 +34,11 @@ def make_session(target: Target, policy: SshPolicy | None = None) -> SshSession:
     [
         pytest.param(socket.gaierror(-2, "unknown"), False, "unreachable", "name not resolved", id="name"),
         pytest.param(
-            UnicodeError("label too long"), False, "unreachable", "name not resolved", id="name-too-long"
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+            False,
+            "unreachable",
+            "could not connect",
+            id="bytes-of-the-host-that-are-no-text",
         ),
         pytest.param(ConnectionRefusedError(111, "refused"), False, "unreachable", "refused", id="refused"),
         pytest.param(OSError(113, "No route to host"), False, "unreachable", "No route", id="no-route"),
@@ -83,6 +87,20 @@ def test_an_error_becomes_the_outcome_that_says_what_to_do(
     assert found.outcome == outcome
     assert said in str(found)
     assert "ops@h" in str(found)
+
+
+def test_a_name_that_cannot_be_encoded_is_not_resolved() -> None:
+    with pytest.raises(CollectError, match="name not resolved"):
+        make_session(Target("h", "a" * 64 + ".example")).collect(time.monotonic() + 5)
+
+
+def test_a_host_that_answers_with_something_else_is_quoted_in_one_short_line() -> None:
+    error = paramiko.SSHException("Indecipherable protocol version \x1b[31m" + "x" * 5000)
+
+    said = str(explain_error(error, "log in", "ops@h", "c", timed_out=False))
+
+    assert said.isprintable()
+    assert len(said) < 300
 
 
 def test_secrets_stay_out_of_the_policys_repr() -> None:
