@@ -168,8 +168,13 @@ class Fleet:
         for job in self._schedule.give_up(now, GRACE_S):
             self._sessions.pop(job.host).abort()
             self._threads.pop(job, None)  # it may never end
-            error = CollectError("timeout", "given up: a step such as the name lookup did not end in time")
-            self._fail(self._targets[job.host], clock.utc_now(), error, now - job.started)
+            target = self._targets[job.host]
+            message = (
+                f"{target.address}: given up after {now - job.started:.1f} s: either its name was not"
+                " resolved, or its sshd took the command and did not run it; try `ssh` from this worker, and"
+                " see host_timeout"
+            )
+            self._fail(target, clock.utc_now(), CollectError("timeout", message), now - job.started)
 
     def _fail(self, target: Target, moment: datetime, error: CollectError, seconds: float) -> None:
         row = build_down_row(target, moment, error.outcome, str(error), seconds)

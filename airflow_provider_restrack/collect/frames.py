@@ -193,8 +193,10 @@ def explain_silence(
 
 
 def _lacks_python(exit_status: int | None, stderr: bytes, python: str) -> bool:
+    if exit_status in {126, 127} or b"SyntaxError" in stderr:  # Python 2 gets no further than parsing
+        return True
     # csh ends with 1 when a command is missing; only its message tells.
-    return exit_status in {126, 127} or (python.encode() in stderr and b"not found" in stderr.lower())
+    return python.encode() in stderr and b"not found" in stderr.lower()
 
 
 def _read_json(raw: bytes, what: str) -> dict[str, Any]:

@@ -85,12 +85,16 @@ class LocalSession:
         sent_at = clock.utc_now()
         stderr = _read_frames(process, scanner, deadline)
         if scanner.sample is None and not scanner.finish(clock.utc_now()):
-            status = process.wait(timeout=max(0.1, deadline - clock.monotonic()))
-            raise explain_silence(scanner, status, stderr, self._python)
+            raise explain_silence(scanner, self._wait(process, deadline), stderr, self._python)
         reading = scanner.reading(sent_at, round_trip_s=0.0)
         # Both clocks are the same one: what could be measured is the time that the interpreter takes to
         # start.
         return Reading(reading.payload, reading.received_at, clock_skew=0.0)
+
+    def _wait(self, process: subprocess.Popen[bytes], deadline: float) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=max(0.1, deadline - clock.monotonic()))
+        return None
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         # Once it was waited for, its id can be another's.

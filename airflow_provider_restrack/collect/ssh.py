@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_restrack.collect.inventory import Target
 
-# Paramiko writes the traceback of each host that is down as an error; the row says it in one line. Set this
-# logger's level to see them.
+# Paramiko logs the traceback of each host that is down, whose row says it in a line: set its level to see it.
 _PARAMIKO_LOG = "airflow_provider_restrack.paramiko"
 _CHUNK = 64 * 1024
 _STDERR_HEAD = 2048

@@ -142,6 +142,8 @@ def test_a_call_that_hangs_is_given_up_and_delays_nobody(call: Callable[[FakeSes
     result = make_fleet({"stuck": [stuck], "up": [FakeSession(READING)]}, host_timeout_s=0.2).run()
 
     assert [(row["host"], row["outcome"]) for row in result.samples] == [("up", "ok"), ("stuck", "timeout")]
+    assert "stuck: given up" in result.samples[1]["error"]
+    assert "see host_timeout" in result.samples[1]["error"]
     assert stuck.aborted.is_set()
     assert time.monotonic() - started < 10
 

@@ -130,6 +130,9 @@ def test_without_a_hello_the_skew_is_unknown() -> None:
         pytest.param(b"", 127, b"sh: py: not found", "no_python", "not found", id="127"),
         pytest.param(b"", 126, b"Permission denied", "no_python", "status 126", id="126"),
         pytest.param(b"", 1, b"py: Command not found.", "no_python", "`python`", id="csh"),
+        pytest.param(
+            b"", 1, b"    name, *values\nSyntaxError: invalid syntax", "no_python", "3.6", id="python-2"
+        ),
         pytest.param(b"", 1, b"module x not found", "parse_error", "module x", id="something-else-not-found"),
         pytest.param(
             b"This account is not available.\n", 1, b"", "parse_error", "not available", id="nologin"

@@ -65,6 +65,13 @@ def test_an_agent_that_gives_no_sample_says_why(source: bytes, outcome: str, sai
     assert caught.value.outcome == outcome
 
 
+def test_an_agent_that_closes_its_output_and_goes_on_is_cut_off() -> None:
+    with pytest.raises(CollectError, match="no sample in the output") as caught:
+        collect(b"import os, time; os.close(1); os.close(2); time.sleep(60)", limit_s=1.0)
+
+    assert caught.value.outcome == "parse_error"
+
+
 def test_an_agent_that_hangs_is_killed_at_the_deadline(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     source = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)".encode()
