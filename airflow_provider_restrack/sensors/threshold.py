@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
+    AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -16,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.alert.rules import parse_rules
-from airflow_provider_restrack.store.schema import SYSTEM_METRICS, split_table_name
+from airflow_provider_restrack.store.schema import SYSTEM_METRICS, read_samples_keyspace
 from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class ThresholdSensor(BaseSensorOperator):
     :param cassandra_conn_id: id of a ``cassandra`` connection. (templated)
     :param table: the table of samples with its keyspace, which must be a ``system_metrics``. (templated)
     :param deferrable: wait in the triggerer, without a worker slot. It looks once before that. Reads that
-        fail are retried there for five minutes.
+        fail are retried there for five minutes, with ``silent_fail`` until the timeout.
     """
 
     template_fields: Sequence[str] = ("rules", "hosts", "cassandra_conn_id", "table")
@@ -83,7 +84,7 @@ class ThresholdSensor(BaseSensorOperator):
         if hosts is not None and is_literal(hosts):
             _read_hosts(hosts)
         if is_literal(table):
-            _read_keyspace(table)
+            read_samples_keyspace(table)
 
     def execute(self, context: Context) -> Any:
         """Wait for a breach and return its evidence.
@@ -97,7 +98,7 @@ class ThresholdSensor(BaseSensorOperator):
             raise AirflowFailException(f"Task {self.task_id}: {error}") from error
         if not self.deferrable or not self.timeout:
             return super().execute(context)
-        found = self.poke(context)
+        found = self._look_before_deferring(context)
         return found.xcom_value if found.is_done else self._defer(rules)
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
@@ -139,10 +140,22 @@ class ThresholdSensor(BaseSensorOperator):
     def _read_arguments(self) -> tuple[tuple[AlertRule, ...], list[str] | None, str]:
         """Return rules, hosts and keyspace, after templates are rendered."""
         hosts = None if self.hosts is None else _read_hosts(self.hosts)
-        return parse_rules(self.rules), hosts, _read_keyspace(self.table)
+        return parse_rules(self.rules), hosts, read_samples_keyspace(self.table)
+
+    def _look_before_deferring(self, context: Context) -> PokeReturnValue:
+        """Look once, and treat an error as Airflow's own loop of pokes does."""
+        try:
+            return self.poke(context)
+        except AirflowException as error:
+            if self.never_fail:
+                raise AirflowSkipException(f"Skipped, because never_fail is set: {error}") from error
+            if not self.silent_fail:
+                raise
+            self.log.error("The first look failed: %s", error)  # noqa: TRY400 - the message tells all
+            return PokeReturnValue(is_done=False)
 
     def _defer(self, rules: Sequence[AlertRule]) -> NoReturn:
-        from airflow_provider_restrack.triggers.threshold import ThresholdTrigger
+        from airflow_provider_restrack.triggers.threshold import DEFAULT_RETRY_FOR_S, ThresholdTrigger
 
         trigger = ThresholdTrigger(
             rules=[rule.to_data() for rule in rules],
@@ -150,6 +163,7 @@ class ThresholdSensor(BaseSensorOperator):
             cassandra_conn_id=self.cassandra_conn_id,
             table=self.table,
             poll_interval=self.poke_interval,
+            retry_for=self.timeout if self.silent_fail else DEFAULT_RETRY_FOR_S,
             once=True,
         )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
@@ -161,7 +175,7 @@ class ThresholdSensor(BaseSensorOperator):
         from airflow_provider_restrack.hooks.cassandra import CassandraSessionHook
 
         with CassandraSessionHook(self.cassandra_conn_id).session() as session:
-            yield StoreReader(session, _read_keyspace(self.table))
+            yield StoreReader(session, read_samples_keyspace(self.table))
 
     def _log_observation(self, rules: Sequence[AlertRule], observation: Observation) -> None:
         from airflow_provider_restrack.alert.evidence import describe
@@ -184,13 +198,3 @@ def _read_hosts(hosts: Any) -> list[str]:
     from airflow_provider_restrack.collect.inventory import parse_hosts
 
     return [target.host for target in parse_hosts(hosts)]
-
-
-def _read_keyspace(table: str) -> str:
-    keyspace, name = split_table_name(table)
-    if name != SYSTEM_METRICS.name:
-        raise ValueError(
-            f"table {table!r} is no table of samples: rules are evaluated over"
-            f" {keyspace}.{SYSTEM_METRICS.name}"
-        )
-    return keyspace

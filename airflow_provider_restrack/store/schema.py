@@ -204,6 +204,19 @@ def split_table_name(name: str) -> tuple[str, str]:
     return check_identifier(keyspace, "keyspace"), check_identifier(table, "table")
 
 
+def read_samples_keyspace(name: str) -> str:
+    """Return the keyspace of a table of samples, given as ``keyspace.system_metrics``.
+
+    :raises ValueError: if it is another table: rules are evaluated over single samples, not over rollups.
+    """
+    keyspace, table = split_table_name(name)
+    if table != SYSTEM_METRICS.name:
+        raise ValueError(
+            f"table {name!r} is no table of samples: rules are evaluated over {keyspace}.{SYSTEM_METRICS.name}"
+        )
+    return keyspace
+
+
 def build_create_table(table: Table, keyspace: str = KEYSPACE) -> str:
     """Return the CREATE TABLE statement of a table, in the given keyspace."""
     columns = ",\n    ".join(f"{field.name} {cql_type(field)}" for field in FIELDS)

@@ -58,17 +58,17 @@ class ThresholdTrigger(BaseEventTrigger):
         once: bool = False,
     ) -> None:
         from airflow_provider_restrack.alert.rules import parse_rules
-        from airflow_provider_restrack.store.schema import split_table_name
+        from airflow_provider_restrack.store.schema import read_samples_keyspace
 
         super().__init__()  # type: ignore[no-untyped-call] # airflow's is untyped
         self.rules = parse_rules(rules)
-        self.hosts = None if hosts is None else list(hosts)
+        self.hosts = None if hosts is None else _check_hosts(hosts)
         self.cassandra_conn_id = cassandra_conn_id
         self.table = table
         self.poll_interval = float(poll_interval)
         self.retry_for = float(retry_for)
         self.once = once
-        self._keyspace, _ = split_table_name(table)
+        self._keyspace = read_samples_keyspace(table)
         self._executor: ThreadPoolExecutor | None = None
         self._resources = ExitStack()
         self._reader: SampleReader | None = None
@@ -104,6 +104,8 @@ class ThresholdTrigger(BaseEventTrigger):
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(closing)), CLOSE_TIMEOUT_S)
         except TimeoutError:
             self.log.warning("A read of %s still runs; its session is closed when it ends", self.table)
+        except Exception as error:  # noqa: BLE001 - the event that is to be told must not be lost over this
+            self.log.warning("The session of %s did not close well: %s", self.table, error)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll, and yield an event for each new breach; with ``once`` end after the first event."""
@@ -119,15 +121,12 @@ class ThresholdTrigger(BaseEventTrigger):
 
     async def _poll(self) -> dict[str, Any] | None:
         """Evaluate once and return the event to fire, if any."""
-        from airflow_provider_restrack.alert.evidence import build_evidence
-
         try:
-            observation = await self._in_thread(self._observe)
+            event: dict[str, Any] | None = await self._in_thread(self._look)
         except Exception as error:  # noqa: BLE001 - a trigger that raises fails its task without a word
             return await self._handle_failure(error)
         self._failing_since, self._failure_told = None, False
-        breaches = self._select_new(observation.breaches)
-        return {"status": "breach", "evidence": build_evidence(breaches)} if breaches else None
+        return event
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         """Call what blocks in the trigger's thread.
@@ -140,6 +139,16 @@ class ThresholdTrigger(BaseEventTrigger):
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="restrack-threshold")
         return await sync_to_async(function, thread_sensitive=False, executor=self._executor)()
+
+    def _look(self) -> dict[str, Any] | None:
+        """Read, evaluate and describe what is new; all of it takes time and can fail."""
+        from airflow_provider_restrack.alert.evidence import build_evidence
+
+        breaches = self._observe().breaches
+        new = self._select_new(breaches)
+        event = {"status": "breach", "evidence": build_evidence(new)} if new else None
+        self._reported.update({_key(breach): breach.at for breach in breaches})
+        return event
 
     def _observe(self) -> Observation:
         from airflow_provider_restrack.alert.observe import explain, observe
@@ -189,14 +198,20 @@ class ThresholdTrigger(BaseEventTrigger):
         A run is the same if it began no later than the newest sample it had when it was told: a late sample
         may move its start, but not past that.
         """
-        new = []
-        for breach in breaches:
-            key = (breach.rule.name, breach.host, breach.device)
-            told = self._reported.get(key)
-            if told is None or breach.since > told:
-                new.append(breach)
-            self._reported[key] = breach.at
-        return new
+        told = self._reported
+        return [one for one in breaches if _key(one) not in told or one.since > told[_key(one)]]
+
+
+def _key(breach: Breach) -> tuple[str, str, str | None]:
+    return breach.rule.name, breach.host, breach.device
+
+
+def _check_hosts(hosts: Sequence[str]) -> list[str]:
+    """Refuse a single text, which would be read as a list of letters: no breach would ever be seen."""
+    names = [] if isinstance(hosts, str) else list(hosts)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"hosts {hosts!r} must be a list of names that is not empty, or None for all")
+    return names
 
 
 # What no retry mends: a connection that does not exist, or has fields that are wrong.

@@ -208,6 +208,27 @@ def test_a_deferrable_sensor_defers_to_a_trigger_that_ends_after_one_event() -> 
     assert deferred.value.timeout == timedelta(seconds=600)
 
 
+NO_ANSWER = CassandraUnreachableError("no answer")
+
+
+def test_an_error_at_the_first_look_fails_a_deferrable_sensor_at_once() -> None:
+    with pytest.raises(ThresholdSensorError, match="no answer"):
+        make_sensor({}, NO_ANSWER, deferrable=True, timeout=600, hosts="db-1").execute({})
+
+
+def test_never_fail_skips_a_deferrable_sensor_at_an_error_of_the_first_look() -> None:
+    sensor = make_sensor({}, NO_ANSWER, deferrable=True, timeout=600, hosts="db-1", never_fail=True)
+    with pytest.raises(AirflowSkipException, match="no answer"):
+        sensor.execute({})
+
+
+def test_silent_fail_defers_in_spite_of_an_error_and_retries_reads_until_the_timeout() -> None:
+    sensor = make_sensor({}, NO_ANSWER, deferrable=True, timeout=600, hosts="db-1", silent_fail=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({})
+    assert deferred.value.trigger.retry_for == 600
+
+
 def test_a_deferrable_sensor_without_time_looks_once_and_ends() -> None:
     with pytest.raises(AirflowSkipException):
         make_sensor({"db-1": WARM}, deferrable=True, timeout=0, soft_fail=True).execute({})

@@ -17,6 +17,7 @@ from airflow.serialization.serialized_objects import BaseSerialization, DagSeria
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_restrack import clock
+from airflow_provider_restrack.alert import evidence
 from airflow_provider_restrack.alert.rules import RuleError
 from airflow_provider_restrack.store.session import CassandraUnreachableError
 from airflow_provider_restrack.triggers.threshold import ThresholdTrigger
@@ -210,6 +211,26 @@ def test_even_an_unknown_error_never_leaves_the_trigger(monkeypatch: pytest.Monk
     assert payload["status"] == "error"
 
 
+def test_evidence_that_cannot_be_described_is_an_error_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def fail(breaches: Any) -> None:
+        threads.append(threading.get_ident())
+        raise KeyError("bug")
+
+    monkeypatch.setattr(evidence, "build_evidence", fail)
+    ((_, payload),) = run(Scenario([95], monkeypatch), rules=[RULE | {"for": 0}], retry_for=0)
+    assert payload["status"] == "error"
+    assert threads != [threading.get_ident()]
+
+
+def test_a_session_that_does_not_close_loses_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = Scenario([95], monkeypatch)
+    monkeypatch.setattr(scenario, "close", lambda: int("the driver's own error"))
+    ((_, payload),) = run(scenario, rules=[RULE | {"for": 0}])
+    assert payload["status"] == "breach"
+
+
 def test_the_event_loop_goes_on_while_a_read_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = Scenario([95], monkeypatch)
     ticked = threading.Event()
@@ -312,6 +333,22 @@ def test_airflow_takes_it_for_the_same_watcher_at_every_parse() -> None:
     hashes = {BaseEventTrigger.hash(one["classpath"], one["kwargs"]) for one in (parsed, again)}
     assert hashes == {BaseEventTrigger.hash(stored.classpath, stored.kwargs)}
     assert ThresholdTrigger(**stored.kwargs).serialize() == ThresholdTrigger(**ARGUMENTS).serialize()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"hosts": "db-1"}, "hosts 'db-1' must be a list of names"),
+        ({"hosts": []}, "hosts .* must be a list of names that is not empty"),
+        ({"hosts": [{"host": "db-1"}]}, "must be a list of names"),
+        ({"table": "metrics.system_metrics_5m"}, "is no table of samples"),
+    ],
+)
+def test_what_would_never_fire_is_told_when_the_dag_file_is_parsed(
+    argument: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ThresholdTrigger(rules=[RULE], **argument)
 
 
 def test_a_wrong_rule_is_told_when_the_dag_file_is_parsed() -> None:
