@@ -281,8 +281,9 @@ class _RuleReader:
         value = self.data.get("hosts")
         if value is None:
             return ("*",)
-        patterns = [value] if isinstance(value, str) else value
-        if not _is_texts(patterns):
+        # A host's name may hold a comma, but a single text that does is a list in the wrong form.
+        patterns = [value] if isinstance(value, str) and "," not in value else value
+        if isinstance(patterns, str) or not _is_texts(patterns):
             self._problem(
                 "hosts", f"{value!r} must be a pattern such as 'db-*', or a list of them that is not empty"
             )
@@ -374,7 +375,8 @@ def _read_summary(value: object) -> str:
         names = [name for _, name, _, _ in string.Formatter().parse(value) if name is not None]
         unknown = [name for name in names if name not in SUMMARY_FIELDS]
         if not unknown:
-            value.format(**dict.fromkeys(SUMMARY_FIELDS, "") | dict.fromkeys(_NUMBERS, 0.0))
+            # A text as the format of another field fits only while it is empty.
+            value.format(**dict.fromkeys(SUMMARY_FIELDS, "text") | dict.fromkeys(_NUMBERS, 0.0))
             return value
     except (ValueError, LookupError) as error:
         raise ValueError(f"{value!r} is no valid template ({error}): write fields as {{host}}") from None

@@ -206,7 +206,7 @@ def _key(breach: Breach) -> tuple[str, str, str | None]:
     return breach.rule.name, breach.host, breach.device
 
 
-def _check_hosts(hosts: Sequence[str]) -> list[str]:
+def _check_hosts(hosts: Sequence[Any]) -> list[str]:
     """Refuse a single text, which would be read as a list of letters: no breach would ever be seen."""
     names = [] if isinstance(hosts, str) else list(hosts)
     if not names or not all(isinstance(name, str) and name for name in names):
