@@ -30,6 +30,11 @@ _NOT_YET = frozenset(
         "_WAIT_CACHE",
     )
 )  # fmt: skip
+# What a broker that restarts is to its clients. A run that starts fails at once at these, one that has stored
+# rows waits with its commit.
+_AWAY = frozenset(
+    getattr(KafkaError, name) for name in ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE")
+)
 _JOINED = frozenset({KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION})
 
 
@@ -38,12 +43,22 @@ class Brokers:
 
     :param consumer: a confluent-kafka Consumer.
     :param servers: ``bootstrap.servers``, for messages.
+    :param commit_timeout_s: for a commit, which waits for a broker that restarts; its last try may end up to
+        ``client_config.COMMIT_TRY_MS`` later.
     """
 
     def __init__(
-        self, consumer: Any, *, servers: str, connection: str, group_id: str, timeout_s: float = 20.0
+        self,
+        consumer: Any,
+        *,
+        servers: str,
+        connection: str,
+        group_id: str,
+        timeout_s: float = 20.0,
+        commit_timeout_s: float = 60.0,
     ) -> None:
-        self._consumer, self._group_id, self._timeout_s = consumer, group_id, timeout_s
+        self._consumer, self._group_id = consumer, group_id
+        self._timeout_s, self._commit_timeout_s = timeout_s, commit_timeout_s
         self.name = f"Kafka {servers} (connection {connection!r})"
 
     def partitions(self, topics: Sequence[str]) -> list[Partition]:
@@ -53,16 +68,15 @@ class Brokers:
         :raises KafkaUnavailableError: if the brokers do not answer.
         """
         # All topics and not each by name: asking for one by name creates it where brokers create topics.
-        metadata = self._ask("its topics", lambda left: self._consumer.list_topics(timeout=left))
+        metadata = self._ask("for its topics", lambda left: self._consumer.list_topics(timeout=left))
         found = []
         for topic in topics:
             known = metadata.topics.get(topic)
             if known is None or known.error is not None:
                 reason = f": {known.error.str()}" if known else ""
                 raise ConfigurationError(
-                    f"topic {topic!r} does not exist on {self.name}, or may not be described{reason}; create"
-                    " it with"
-                    " ProvisionOperator, or correct topics="
+                    f"topic {topic!r} does not exist on {self.name}, or may not be described{reason};"
+                    " create it with ProvisionOperator, or correct topics="
                 )
             found += [Partition(topic, number) for number in sorted(known.partitions)]
         return found
@@ -74,7 +88,7 @@ class Brokers:
         """
         wanted = [TopicPartition(*partition) for partition in partitions]
         entries = self._ask(
-            f"the offsets of group {self._group_id!r}",
+            f"for the offsets of group {self._group_id!r}",
             lambda left: _checked(self._consumer.committed(wanted, timeout=left)),
         )
         return {
@@ -88,7 +102,7 @@ class Brokers:
         """
         where = TopicPartition(*partition)
         low, high = self._ask(
-            f"the ends of {partition.topic}[{partition.number}]",
+            f"for the ends of {partition.topic}[{partition.number}]",
             lambda left: self._consumer.get_watermark_offsets(where, timeout=left) or _time_out(),
         )
         return low, high
@@ -103,18 +117,28 @@ class Brokers:
         self._ask(
             f"to commit offsets of group {self._group_id!r}",
             lambda _left: _checked(self._consumer.commit(offsets=wanted, asynchronous=False) or ()),
+            timeout_s=self._commit_timeout_s,
+            waiting_for=_NOT_YET | _AWAY,
         )
 
-    def _ask(self, what: str, question: Callable[[float], Answer]) -> Answer:
-        deadline = clock.monotonic() + self._timeout_s
+    def _ask(
+        self,
+        what: str,
+        question: Callable[[float], Answer],
+        *,
+        timeout_s: float | None = None,
+        waiting_for: frozenset[int] = _NOT_YET,
+    ) -> Answer:
+        limit = self._timeout_s if timeout_s is None else timeout_s
+        started = clock.monotonic()
         while True:
             try:
-                return question(max(0.1, deadline - clock.monotonic()))
+                return question(max(0.1, started + limit - clock.monotonic()))
             except KafkaException as error:
-                cause = error.args[0]
-                if cause.code() not in _NOT_YET or clock.monotonic() + _AGAIN_S > deadline:
+                cause, now = error.args[0], clock.monotonic()
+                if cause.code() not in waiting_for or now + _AGAIN_S > started + limit:
                     raise KafkaUnavailableError(
-                        f"{self.name} was asked for {what} and gave no answer in {self._timeout_s:g} s:"
+                        f"{self.name} was asked {what} and failed after {now - started:.1f} s:"
                         f" {cause.str()}{_remedy(cause)}"
                     ) from error
             clock.sleep(_AGAIN_S)

@@ -22,10 +22,21 @@ _PRODUCER_ONLY = (
     "compression.type", "compression.codec", "batch.size", "batch.num.messages", "message.timeout.ms",
     "delivery.timeout.ms", "queue.buffering.max.messages", "queue.buffering.max.kbytes", "transactional.id",
 )  # fmt: skip
+# Partitions are assigned by hand: what only members of a group have would be refused or warned about.
+_MEMBERS_ONLY = (
+    "group.instance.id", "group.protocol", "group.remote.assignor", "on_commit", "heartbeat.interval.ms",
+    "max.poll.interval.ms",
+)  # fmt: skip
 _PREFETCH_KB = 16384  # librdkafka's default of 64 MB is most of what a small worker has
 # A fetch that finds nothing holds the connection so long, and questions after offsets wait behind it.
 _FETCH_WAIT_MS = 100
 _MAX_DEAD_LETTER_BYTES = 100_000_000
+# It must hold the largest dead letter. librdkafka's default of 1 GB, and as much again for the records that
+# wait for their reports, is a worker's end when every record is bad and the brokers are slow.
+_DEAD_LETTER_QUEUE_KB = 131_072
+# A commit that finds no coordinator blocks for a session's length, and no signal is handled meanwhile: with
+# librdkafka's 45 s a task's timeout came as much later. There is no session to keep: members have those.
+COMMIT_TRY_MS = 6_000
 
 
 def bootstrap_servers(config: Mapping[str, Any]) -> str:
@@ -44,13 +55,13 @@ def build_producer_config(config: Mapping[str, Any], *, connection: str, timeout
     :raises ConfigurationError: if the connection asks for fewer acknowledgements, no idempotence or
         transactions.
     """
+    _refuse_nested(config, connection)
     _require(config, ("acks", "request.required.acks"), ("all", "-1"), connection)
     _require(config, ("enable.idempotence",), ("true", "t", "1"), connection)
     if "transactional.id" in config:
         raise ConfigurationError(
             f"Kafka connection {connection!r} sets transactional.id, and records of an uncommitted"
-            " transaction are"
-            " never read: remove it from the connection's extra"
+            " transaction are never read: remove it from the connection's extra"
         )
     settings = {"linger.ms": 20, "compression.type": "lz4"} | dict(config)
     for name in (*_CONSUMER_ONLY, "request.required.acks", "delivery.timeout.ms"):
@@ -67,7 +78,10 @@ def build_dead_letter_config(
 ) -> dict[str, Any]:
     """Return the settings of the dead letters' producer: it must take whatever the consumer could read."""
     settings = build_producer_config(config, connection=connection, timeout_s=timeout_s)
-    return settings | {"message.max.bytes": _MAX_DEAD_LETTER_BYTES}
+    return settings | {
+        "message.max.bytes": _MAX_DEAD_LETTER_BYTES,
+        "queue.buffering.max.kbytes": _DEAD_LETTER_QUEUE_KB,
+    }
 
 
 def build_consumer_config(config: Mapping[str, Any], *, group_id: str, connection: str) -> dict[str, Any]:
@@ -79,31 +93,33 @@ def build_consumer_config(config: Mapping[str, Any], *, group_id: str, connectio
     :raises ConfigurationError: if the connection asks for automatic commits, which lose records that are read
         but not stored.
     """
+    _refuse_nested(config, connection)
     if _text(config.get("enable.auto.commit", "false")) in ("true", "t", "1"):
         raise ConfigurationError(
-            f"Kafka connection {connection!r} sets enable.auto.commit=true, which commits records before"
-            " they are"
-            " stored: remove it from the connection's extra or set it to false"
+            f"Kafka connection {connection!r} sets enable.auto.commit=true, which commits records before they"
+            " are stored: remove it from the connection's extra or set it to false"
         )
-    settings = {"queued.max.messages.kbytes": _PREFETCH_KB, "fetch.wait.max.ms": _FETCH_WAIT_MS} | dict(
-        config
-    )
-    # A static member joins no group; these belong to members and would be refused or warned about.
-    for name in (
-        *_PRODUCER_ONLY,
-        "group.instance.id",
-        "group.protocol",
-        "group.remote.assignor",
-        "on_commit",
-    ):
-        settings.pop(name, None)
+    ours = {"queued.max.messages.kbytes": _PREFETCH_KB, "fetch.wait.max.ms": _FETCH_WAIT_MS}
+    settings = ours | {
+        name: value for name, value in config.items() if name not in (*_PRODUCER_ONLY, *_MEMBERS_ONLY)
+    }
     return settings | {
         "group.id": group_id,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "error",
+        "session.timeout.ms": COMMIT_TRY_MS,
     }
+
+
+def _refuse_nested(config: Mapping[str, Any], connection: str) -> None:
+    """Refuse a second set of settings: they win over ours, and ``auto.offset.reset`` there skips records."""
+    if "default.topic.config" in config:
+        raise ConfigurationError(
+            f"Kafka connection {connection!r} sets default.topic.config, whose settings go past all checks:"
+            " move them one level up in the connection's extra"
+        )
 
 
 def _require(
@@ -113,8 +129,7 @@ def _require(
         if name in config and _text(config[name]) not in allowed:
             raise ConfigurationError(
                 f"Kafka connection {connection!r} sets {name}={config[name]!r}, which can lose or double"
-                " records:"
-                f" remove it from the connection's extra or set it to {allowed[0]}"
+                f" records: remove it from the connection's extra or set it to {allowed[0]}"
             )
 
 

@@ -25,7 +25,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def brokers(consumer: FakeConsumer) -> Brokers:
-    return Brokers(consumer, servers="b:1", connection="my_kafka", group_id="g", timeout_s=2)
+    return Brokers(
+        consumer, servers="b:1", connection="my_kafka", group_id="g", timeout_s=2, commit_timeout_s=9
+    )
 
 
 def failure(code: int) -> KafkaException:
@@ -75,7 +77,7 @@ def test_patience_ends_with_the_timeout(waits: list[float]) -> None:
     consumer = FakeConsumer(failures=[failure(KafkaError.NOT_COORDINATOR)] * 99)
 
     with pytest.raises(
-        KafkaUnavailableError, match=r"Kafka b:1 \(connection 'my_kafka'\).*offsets of group 'g'.* 2 s"
+        KafkaUnavailableError, match=r"Kafka b:1 \(connection 'my_kafka'\).*offsets of group 'g'.* 2\.0 s"
     ):
         brokers(consumer).committed([P])
     assert sum(waits) <= 2
@@ -87,6 +89,31 @@ def test_any_other_failure_is_final(waits: list[float]) -> None:
     with pytest.raises(KafkaUnavailableError):
         brokers(consumer).partitions(["t"])
     assert waits == []
+
+
+def test_a_refusal_does_not_claim_that_there_was_no_answer(waits: list[float]) -> None:
+    consumer = FakeConsumer(failures=[failure(KafkaError.GROUP_AUTHORIZATION_FAILED)])
+
+    with pytest.raises(KafkaUnavailableError, match=r"failed after 0\.0 s: .*[Aa]uthorization failed"):
+        brokers(consumer).committed([P])
+
+
+@pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._WAIT_COORD])
+def test_a_commit_waits_for_a_broker_that_restarts(waits: list[float], code: int) -> None:
+    consumer = FakeConsumer(failures=[failure(code)] * 30)
+
+    brokers(consumer).commit({P: 5})
+
+    assert consumer.offsets == {("t", 0): 5}
+    assert sum(waits) > 2
+
+
+def test_the_patience_of_a_commit_ends_too(waits: list[float]) -> None:
+    consumer = FakeConsumer(failures=[failure(KafkaError._WAIT_COORD)] * 99)
+
+    with pytest.raises(KafkaUnavailableError, match=r"to commit offsets of group 'g'"):
+        brokers(consumer).commit({P: 5})
+    assert 8 < sum(waits) <= 9
 
 
 def test_watermarks_that_do_not_come_are_a_failure() -> None:

@@ -79,15 +79,33 @@ def test_a_connection_that_says_what_is_done_anyway_is_not(value: Any) -> None:
 
 
 def test_a_consumer_is_spared_the_producers_settings() -> None:
-    assert {"acks", "linger.ms", "group.instance.id"} & set(
-        consumer(**{"acks": "1", "linger.ms": 5, "group.instance.id": "x"})
-    ) == set()
+    unwanted = {"acks": "1", "linger.ms": 5, "group.instance.id": "x", "heartbeat.interval.ms": 10_000}
+
+    assert set(unwanted) & set(consumer(**unwanted)) == set()
 
 
 def test_dead_letters_may_be_as_large_as_what_was_read() -> None:
     made = build_dead_letter_config(BASE | {"message.max.bytes": 1000}, connection="c", timeout_s=1)
 
     assert made["message.max.bytes"] == 100_000_000
+
+
+def test_dead_letters_that_wait_take_little_memory_and_the_largest_fits() -> None:
+    made = build_dead_letter_config(
+        BASE | {"queue.buffering.max.kbytes": 1_048_576}, connection="c", timeout_s=1
+    )
+
+    assert made["message.max.bytes"] <= made["queue.buffering.max.kbytes"] * 1024 <= 2**27
+
+
+@pytest.mark.parametrize("build", [producer, consumer])
+def test_settings_that_would_go_past_the_checks_are_refused(build: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"'my_kafka' sets default\.topic\.config.*one level up"):
+        build(**{"default.topic.config": {"auto.offset.reset": "latest"}})
+
+
+def test_a_commit_without_an_answer_is_given_up_before_a_signal_must_wait_long() -> None:
+    assert consumer(**{"session.timeout.ms": 45_000})["session.timeout.ms"] <= 6_000
 
 
 def test_no_message_names_a_secret() -> None:
