@@ -2,12 +2,12 @@
 
 It goes to a host's own Python on stdin and leaves nothing there, so it stands alone: Python 3.6 or newer, its
 library, psutil if there is one, else /proc and /sys. Two snapshots, ``--window`` seconds apart, have one form
-whatever the source, and ``build`` makes the fields of them. What is not known is null, never 0. What fails
-leaves its own fields null, says so in ``error``, and takes nothing else with it. Maps and totals cover the
-same disks and interfaces: those where each byte is counted once.
+whatever the source. What is not known is null, never 0. What fails leaves its own fields null and says so in
+``error``. Maps and totals cover the same disks and interfaces, each byte once.
 """
 
 import os
+import select
 import sys
 import time
 
@@ -42,8 +42,8 @@ OTHER_DISKS = ("cd", "fd", "loop", "pass", "ram", "sr", "zd", "zram")
 # Loopback, bridges, ends of containers and tunnels: their bytes pass another interface, or none.
 OTHER_INTERFACES = ("br", "bridge", "dummy", "gif", "lo", "stf")
 OTHER_INTERFACE_PREFIXES = """
-br- cali cilium_ cni docker flannel fwbr fwln fwpr gre ifb ip6tnl ip_vti kube- lxcbr lxdbr nodelocaldns ovs-
-podman sit tap tun utun veth virbr vmbr vnet vxlan weave wg
+br- cali cilium_ cni docker erspan flannel fwbr fwln fwpr genev gre ifb ip6_vti ip6gre ip6tnl ip_vti kube-
+lxcbr lxdbr nodelocaldns ovs- podman sit tailscale tap tun utun veth virbr vmbr vnet vxlan weave wg zt
 """
 
 
@@ -671,15 +671,18 @@ def main(arguments):
     import threading
 
     def say(kind, value):  # one line at once: what else a shell prints may stand before and after it
-        sys.stdout.write("%s:%s %s\n" % (options["sentinel"], kind, json.dumps(value, allow_nan=False)))
-        sys.stdout.flush()
+        print("%s:%s %s" % (options["sentinel"], kind, json.dumps(value, allow_nan=False)), flush=True)
+
+    def end_in_time():  # or when nobody reads any more: once the connection is cut, nobody else would
+        poll = select.poll()
+        poll.register(sys.stdout, 0)
+        poll.poll(options["limit"] * 1000)
+        os._exit(3)
 
     try:
         options = parse_options(arguments)
-        if options["limit"] is not None:  # once the connection is cut, nobody else would end this process
-            watchdog = threading.Timer(options["limit"], os._exit, (3,))
-            watchdog.daemon = True
-            watchdog.start()
+        if options["limit"] is not None:
+            threading.Thread(None, end_in_time, daemon=True).start()
         say("hello", {"time": time.time()})
         first, last = sources_of(options)
     except (ValueError, ImportError) as error:
@@ -687,8 +690,7 @@ def main(arguments):
         return 2
     recorded = options["snapshots"] is not None
     sample = measure(first, last, 0 if recorded else options["window"])
-    sample["host_time"] = (last.clock() if recorded else None) or time.time()
-    say("sample", sample)
+    say("sample", dict(sample, host_time=(last.clock() if recorded else None) or time.time()))
     return 0
 
 

@@ -161,6 +161,16 @@ def test_the_watchdog_ends_a_process_that_takes_too_long_whatever_it_does() -> N
     assert time.monotonic() - start < 10
 
 
+def test_a_process_whose_output_nobody_reads_any_more_ends_at_once() -> None:
+    command = [sys.executable, "-B", str(AGENT), "--window", "60", "--limit", "50"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"restrack:hello ")
+        process.stdout.close()
+
+        assert process.wait(10) == 3
+
+
 def test_a_locale_without_letters_and_warnings_as_errors_change_nothing() -> None:
     bare = {"PATH": os.environ["PATH"], "LANG": "C", "LC_ALL": "C", "PYTHONWARNINGS": "error"}
 
