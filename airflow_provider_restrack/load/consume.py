@@ -175,8 +175,19 @@ class Reader:
             raise self._read_error(error, f" {partition.topic}[{partition.number}]")
 
     def _skip_deleted(self, partition: Partition) -> None:
-        """Go on at the oldest record, as retention has deleted those that were to be read."""
-        low, _ = self._brokers.watermarks(partition)
+        """Go on at the oldest record, as retention has deleted those that were to be read.
+
+        :raises KafkaUnavailableError: if they are not deleted but the partition now ends before them: asking
+            for them again would go on for ever.
+        """
+        low, high = self._brokers.watermarks(partition)
+        wanted = self.positions.next_of(partition)
+        if low <= wanted:
+            raise KafkaUnavailableError(
+                f"{self._brokers.name} no longer has offset {wanted} of"
+                f" {partition.topic}[{partition.number}], which now ends at {high}: the topic was made anew"
+                " or cut while it was read; the next run starts at what it has"
+            )
         lost = self.positions.skip_to(partition, low)
         self.lost += lost
         warn_of_loss(partition, lost, self._policy.group_id)
@@ -225,8 +236,8 @@ def plan_run(brokers: Brokers, policy: ReadPolicy) -> list[Span]:
             warn_of_loss(partition, span.lost, policy.group_id)
         if offset is not None and offset > high:
             log.warning(
-                "group %s is at offset %d of %s[%d], past its end %d: the topic was made anew; it is read"
-                " from %d",
+                "group %s is at offset %d of %s[%d], past its end %d: the topic was made anew;"
+                " it is read from %d",
                 policy.group_id, offset, *partition, high, low,
             )  # fmt: skip
         spans.append(span)
@@ -236,8 +247,7 @@ def plan_run(brokers: Brokers, policy: ReadPolicy) -> list[Span]:
 def warn_of_loss(partition: Partition, lost: int, group_id: str) -> None:
     """Log that retention has deleted records before the group read them."""
     log.warning(
-        "%d offsets of %s[%d] were deleted by the topic's retention before group %s read them: raise"
-        " retention.ms"
-        " or load more often",
+        "%d offsets of %s[%d] were deleted by the topic's retention before group %s read them:"
+        " raise retention.ms or load more often",
         lost, *partition, group_id,
     )  # fmt: skip

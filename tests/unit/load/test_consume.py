@@ -94,6 +94,17 @@ def test_records_that_retention_deletes_during_the_run_are_counted_and_skipped(c
     assert offsets(run.read(9)) == [2]
 
 
+def test_a_topic_that_is_made_anew_during_the_run_ends_it_instead_of_asking_for_ever() -> None:
+    gone = FakeMessage(None, 5, failure=KafkaError(KafkaError._AUTO_OFFSET_RESET))
+    fake = consumer([gone], ends=(0, 9), offsets={("t", 0): 5})
+    run = reader(fake)
+    fake.ends[("t", 0)] = (0, 2)
+
+    with pytest.raises(KafkaUnavailableError, match=r"my_kafka.* offset 5 of t\[0\], which now ends at 2"):
+        run.read(9)
+    assert fake.named("seek") == []
+
+
 def test_records_lost_before_the_run_are_logged_and_counted(caplog: Any) -> None:
     run = reader(consumer(ends=(7, 9), offsets={("t", 0): 3}))
 
