@@ -29,6 +29,9 @@ State = Literal["breach", "pending", "ok", "stale", "no_data"]
 MIN_DEFAULT_GAP_S = 900.0
 # Two lost samples in a row are still covered by the one before them.
 REACH_SPACINGS = 3
+# Samples come some seconds early or late: a run of three that are 5 minutes apart lasts 9:58 as often as
+# 10:02, and would with ``for: 10m`` be told one interval late, or never. More than this is no jitter.
+JITTER_SHARE = 0.1
 # With fewer gaps than this the third longest says little of what is usual.
 MIN_GAPS_FOR_RANK = 5
 
@@ -116,8 +119,9 @@ def evaluate(rule: AlertRule, series: Series, now: datetime) -> Breach | None:
     """Return the breach that holds at ``now``, or None.
 
     It holds if the newest sample breaches, is at most ``max_gap`` old, and its unbroken run lasts
-    ``for``, with ``min_samples`` and with ``min_coverage`` of ``for`` covered. Samples after ``now`` are
-    not looked at.
+    ``for``, with ``min_samples`` and with ``min_coverage`` of ``for`` covered. The run may fall short of
+    ``for`` by a tenth of the samples' spacing (and of ``for``), as jitter makes it. Samples after ``now``
+    are not looked at.
     """
     return assess(rule, series, now).breach
 
@@ -240,13 +244,15 @@ def _judge_run(
         run.append((time, value))
     run.reverse()
     times, values = tuple(time for time, _ in run), tuple(value for _, value in run)
-    hold_ms = rule.for_seconds * 1000
+    duration_ms, hold_ms = times[-1] - times[0], rule.for_seconds * 1000
+    due_ms = hold_ms - JITTER_SHARE * min(hold_ms, series.spacing_ms or 0)
+    span_ms = min(hold_ms, max(duration_ms, due_ms))
     covered_ms = sum(min(b - a, gaps.reach_ms) for a, b in pairwise(times))
-    coverage = min(1.0, covered_ms / hold_ms) if hold_ms else 1.0
+    coverage = min(1.0, covered_ms / span_ms) if span_ms else 1.0
     samples = _count_samples(rule, series, times)
-    shortfalls = _find_shortfalls(rule, times[-1] - times[0], coverage, samples)
+    shortfalls = _find_shortfalls(rule, duration_ms, due_ms, coverage, samples)
     if shortfalls:
-        progress = (times[-1] - times[0]) / hold_ms if hold_ms else 0.0
+        progress = duration_ms / hold_ms if hold_ms else 0.0
         reason = f"breaches ({values[-1]:.6g}), but {' and '.join(shortfalls)}"
         closeness = min(progress, coverage)
         return Verdict(rule, series.host, series.device, "pending", reason, closeness, None, open_start)
@@ -254,10 +260,12 @@ def _judge_run(
     return Verdict(rule, series.host, series.device, "breach", "", 1.0, breach, open_start)
 
 
-def _find_shortfalls(rule: AlertRule, duration_ms: int, coverage: float, samples: int) -> list[str]:
+def _find_shortfalls(
+    rule: AlertRule, duration_ms: int, due_ms: float, coverage: float, samples: int
+) -> list[str]:
     hold = format_duration(rule.for_seconds)
     shortfalls = []
-    if duration_ms < rule.for_seconds * 1000:
+    if duration_ms < due_ms:
         shortfalls.append(f"for {format_duration(duration_ms / 1000)} of {hold}")
     elif coverage < rule.min_coverage:
         shortfalls.append(f"samples cover {coverage:.0%} of {hold}, under {rule.min_coverage:.0%}")

@@ -125,6 +125,31 @@ def test_a_breach_is_a_run_of_breaching_samples_up_to_the_newest_one(rule, rows:
     assert len(run) >= rule.min_samples
 
 
+@pytest.mark.parametrize(
+    ("hold", "seconds", "fires"),
+    [
+        pytest.param("10m", [0, 304, 598], True, id="the last one two seconds early"),
+        pytest.param("10m", [0, 296, 571], True, id="a tenth of the interval early"),
+        pytest.param("10m", [0, 296, 565], False, id="more than that"),
+        pytest.param("10m", [0, 598], True, id="the one between is lost"),
+        pytest.param("10m", [0, 301], False, id="two intervals are not three"),
+        pytest.param("30s", [0, 25], False, id="no more than a tenth of a short for"),
+    ],
+)
+def test_a_scheduler_s_jitter_does_not_cost_another_interval(
+    hold: str, seconds: list[float], fires: bool
+) -> None:
+    (rule,) = parse_rules(
+        {"name": "r", "metric": "cpu_usage", "op": ">", "threshold": 90, "for": hold, "min_coverage": 1}
+    )
+    cool = [{"timestamp": START - n * timedelta(minutes=5), "cpu_usage": 50.0} for n in range(1, 7)]
+    hot = [{"timestamp": START + timedelta(seconds=second), "cpu_usage": 95.0} for second in seconds]
+    found = judge(rule, cool + hot, hot[-1]["timestamp"])
+    assert (found is not None) == fires
+    if found is not None:
+        assert (found.duration_seconds, found.coverage) == (seconds[-1], 1.0)
+
+
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_an_absent_sample(value: float | None) -> None:
     (rule,) = parse_rules({"name": "r", "metric": "cpu_usage", "op": ">", "threshold": 90})
