@@ -115,11 +115,10 @@ def plan_topics(wanted: Iterable[TopicSpec], found: TopicsState) -> TopicPlan:
             differences += _compare(spec, state)
             continue
         if spec.replication > found.brokers:
+            up = f"{found.brokers} broker{'s are' if found.brokers != 1 else ' is'} up"
             raise ConfigurationError(
-                f"topic {spec.name} asks for {spec.replication} copies, and {found.brokers} "
-                f"broker{'s are' if found.brokers != 1 else ' is'} up. Set its replication to at most that"
-                " number "
-                "(arguments topics or replication), or start more brokers."
+                f"topic {spec.name} asks for {spec.replication} copies, and {up}. Set its replication to at"
+                " most that number (arguments topics or replication), or start more brokers."
             )
         create.append(spec)
     return TopicPlan(tuple(create), tuple(unchanged), tuple(differences))
@@ -219,9 +218,8 @@ def create_topics(
     while waiting := _list_unready(admin, plan, origin=origin, timeout_s=timeout_s):
         if now() >= deadline:
             raise KafkaUnavailableError(
-                f"{origin} created {', '.join(waiting)}, but not every partition has a leader after"
-                f" {timeout_s:g} s. "
-                "Check the brokers' logs, and run it again."
+                f"{origin} created {', '.join(waiting)}, but not every partition has a leader"
+                f" after {timeout_s:g} s. Check the brokers' logs, and run it again."
             )
         sleep(_POLL_S)
 
@@ -265,7 +263,7 @@ def _unavailable(error: KafkaException, origin: str, timeout_s: float, what: str
     cause = error.args[0]
     if cause.code() in {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}:  # noqa: SLF001 - the client's public names
         return KafkaUnavailableError(
-            f"{origin} does not answer within {timeout_s:g} s: {cause.str()}. Check bootstrap.servers, "
-            "security.protocol and that a broker is up."
+            f"{origin} does not answer within {timeout_s:g} s: {cause.str()}."
+            " Check bootstrap.servers, security.protocol and that a broker is up."
         )
     return KafkaUnavailableError(f"{origin} refuses to {what}: {cause.str()}")

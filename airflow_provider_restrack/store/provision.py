@@ -1,5 +1,4 @@
-"""Creates keyspace and tables: compares what is wanted with what is there, and changes something only if all
-of it fits.
+"""Creates keyspace and tables, and changes something only if all that is there fits what is wanted.
 
 Planning is pure, on what ``system_schema`` says; ``read_state`` and ``apply_plan`` are the only parts that
 talk.
@@ -227,8 +226,8 @@ def apply_plan(session: Any, plan: StorePlan, *, timeout_s: float) -> None:
             ) from error
         if not result.response_future.is_schema_agreed:
             raise ProvisionError(
-                f"{step.subject} is made, but the nodes do not agree on the schema yet. "
-                "Check `nodetool describecluster`, and run it again."
+                f"{step.subject} is made, but the nodes do not agree on the schema yet."
+                " Check `nodetool describecluster`, and run it again."
             )
 
 
@@ -238,12 +237,11 @@ def _check_nodes(wanted: KeyspaceSpec, nodes: Mapping[str, int]) -> None:
     for data_centre, copies in wanted.replication.items():
         count = nodes.get(data_centre, 0)
         if copies > count:
+            nodes_there = f"{count} node{'s' * (count != 1)}"
             raise ProvisionError(
                 f"keyspace {wanted.name} asks for {copies} copies in data centre {data_centre}, which has"
-                f" {count} "
-                f"node{'s' * (count != 1)} (known: {known}). Set the argument replication to at most that"
-                " number, "
-                "or add nodes."
+                f" {nodes_there} (known: {known}). Set the argument replication to at most that number,"
+                " or add nodes."
             )
 
 

@@ -40,8 +40,7 @@ class TableUnusableError(ReadFailedError):
 
 
 def days_between(since: datetime, until: datetime) -> tuple[date, ...]:
-    """Return the UTC days, oldest first, that a window touches: the partitions to read. Both ends belong to
-    it.
+    """Return the UTC days, oldest first, that a window touches, its ends included: the partitions to read.
 
     :raises ValueError: if a time is naive, the window is reversed, or it covers more than ``MAX_DAYS`` days.
     """
@@ -95,8 +94,7 @@ def read_latest(session: Any, keyspace: str, hosts: Sequence[str] | None = None)
 def read_samples(  # noqa: PLR0917 - the order reads as a sentence, and callers use it so
     session: Any, keyspace: str, host: str, since: datetime, until: datetime, columns: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Return one host's samples of a window, oldest first, both ends included, whatever midnights lie
-    between.
+    """Return one host's samples of a window, its ends included, oldest first.
 
     Each is a dict of ``timestamp`` and the columns, None where unset. Times are aware and in UTC, ids are
     strings.
@@ -116,11 +114,10 @@ def read_many(  # noqa: PLR0917 - as read_samples
     until: datetime,
     columns: Iterable[str],
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return each host's samples of a window, as ``read_samples`` does, with at most ``IN_FLIGHT`` queries
-    at once.
+    """Return each host's samples of a window, as ``read_samples`` does.
 
-    A host without samples has an empty list. All rows are held in memory: ask for the columns that are
-    needed.
+    At most ``IN_FLIGHT`` queries run at once. A host without samples has an empty list. All rows are held in
+    memory: ask for the columns that are needed, of some hosts at a time.
     """
     return SampleRead(session, keyspace, columns).run(hosts, since, until)
 

@@ -235,9 +235,7 @@ class _EndPoint(DefaultEndPoint):  # type: ignore[misc] # the driver is untyped
 
 
 class _EndPointFactory(DefaultEndPointFactory):  # type: ignore[misc] # the driver is untyped
-    """Make the endpoints of nodes learnt from the cluster, under the contact points' names where they are
-    the same.
-    """
+    """Make the endpoints of nodes learnt from the cluster; one that is a contact point keeps its name."""
 
     def __init__(self, port: int, names: Mapping[str, str] | None) -> None:
         super().__init__(port=port)
@@ -252,8 +250,9 @@ class _EndPointFactory(DefaultEndPointFactory):  # type: ignore[misc] # the driv
 
 
 def _resolve(policy: CassandraPolicy) -> tuple[list[Any], dict[str, str] | None]:
-    """Return the contact points' endpoints and, with TLS, the name to check at each address (``*``: at all
-    others).
+    """Return the contact points' endpoints and, with TLS, the name to check at each address.
+
+    ``*`` stands for all other addresses.
     """
     tls = policy.tls
     names: dict[str, str] = {}
