@@ -95,6 +95,7 @@ class Run:
         )
         self._limits = BatchLimits(rows=policy.batch_rows)
         self._tracker = OffsetTracker()
+        self._buried: set[tuple[Partition, int]] = set()
         self._result = LoadResult(lag_before=reader.lag_before)
         self._started = self._last_commit = clock.monotonic()
 
@@ -179,10 +180,13 @@ class Run:
         ticket.settle()
 
     def _bury(self, record: Any, error: Exception, ticket: Ticket) -> None:
-        """Send a record that Cassandra refused to the dead letters."""
+        """Send a record that Cassandra refused to the dead letters, once however many tables refuse it."""
         if self._letters is None:
             raise self._poison(record, error, "Offsets are committed only up to what is stored") from error
-        self._letters.send(record, error, ticket)
+        place = (Partition(record.topic(), record.partition()), record.offset())
+        if place not in self._buried:
+            self._buried.add(place)
+            self._letters.send(record, error, ticket)
 
     def _settle(self) -> None:
         """Wait until all that was handed out is stored or delivered."""
@@ -203,6 +207,8 @@ class Run:
         if offsets:
             self._reader.commit(offsets)
             self._tracker.note_committed(offsets)
+            # What is committed is settled: none of its rows can be refused any more.
+            self._buried = {place for place in self._buried if place[1] >= offsets.get(place[0], 0)}
 
     def _commit_after(self, error: BaseException) -> None:
         """Commit what is settled after an error; that error is the one to report."""

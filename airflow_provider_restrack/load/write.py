@@ -47,7 +47,8 @@ _TRANSIENT = (
 # What an InvalidRequest says of a row's content; any other (a dropped table, a guardrail) concerns every row,
 # and must not empty a topic into the dead letters.
 _CONTENT = re.compile(
-    r"too large|too long|longer than|key may not be empty|invalid \w+ (value|data)|expected \d+|not a valid",
+    r"too large|too long|longer than|exceeds allowed maximum|oversized mutation"
+    r"|key may not be empty|invalid \w+ (value|data)|expected \d+|not a valid",
     re.IGNORECASE,
 )
 _SILENCE_S = 300.0  # the driver's own request timeout answers long before; without one this ends the wait
@@ -156,8 +157,7 @@ class Writer:
             if not self._waiting:
                 raise StoreError(
                     f"Cassandra (connection {self._policy.connection!r}) left {self._in_flight} writes"
-                    " unanswered for"
-                    f" {_SILENCE_S:g} s"
+                    f" unanswered for {_SILENCE_S:g} s"
                 ) from None
             return
         self._handle(*answer)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.load.consume import ReadPolicy
@@ -445,6 +445,25 @@ def test_a_table_dropped_in_mid_run_fails_the_run_and_fills_no_dead_letters(
     assert (
         pipeline.load(topics=[dead_letter_topic], tables=[f"{pipeline.keyspace}.latest_metrics"]).records == 0
     )
+
+
+def test_a_record_too_large_for_cassandra_goes_to_the_dead_letters_once(
+    pipeline, sample, kafka_admin, dead_letter_topic
+) -> None:
+    limit = ConfigEntry("max.message.bytes", "8000000", incremental_operation=AlterConfigOpType.SET)
+    for name in (pipeline.topic, dead_letter_topic):
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[limit])
+        kafka_admin.incremental_alter_configs([resource])[resource].result(20)
+    large = Producer(pipeline.config | {"message.max.bytes": 8_000_000})
+    large.produce(pipeline.topic, json.dumps(sample("large", error="x" * 6_000_000)), partition=0)
+    assert large.flush(30) == 0
+    pipeline.send(sample("small"), partition=0)
+
+    result = pipeline.load(dead_letter_topic=dead_letter_topic)
+
+    assert (result.records, result.dead_letters, result.lag_after) == (2, 1, 0)
+    assert [row["host"] for row in pipeline.rows()] == ["small"]
+    assert len(pipeline.read(dead_letter_topic, 1)) == 1
 
 
 KILLED = """

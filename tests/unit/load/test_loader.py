@@ -311,6 +311,19 @@ def test_a_row_that_cassandra_refuses_goes_to_the_dead_letters() -> None:
     assert bench.committed == {0: 2}
 
 
+def test_a_record_that_two_tables_refuse_is_one_dead_letter() -> None:
+    producer = FakeProducer()
+    bench = Bench(
+        [record(0, k="b"), record(1, k="a")], tables=["ks.t", "ks.u"], session=FakeSession(refuse_b),
+        producer=producer,
+    )  # fmt: skip
+
+    result = bench.execute()
+
+    assert (result.dead_letters, len(producer.sent), result.rows) == (1, 1, 2)
+    assert bench.committed == {0: 2}
+
+
 def test_a_row_that_cassandra_refuses_ends_a_run_without_dead_letters() -> None:
     bench = Bench([record(0, k="a")], [record(1, k="b")], session=FakeSession(refuse_b))
 

@@ -194,6 +194,26 @@ def test_of_a_refused_batch_only_the_row_at_fault_is_refused() -> None:
     assert sender.counts.rows == {"ks.t": 2}
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "CQL Message of size 3000359 bytes exceeds allowed maximum of 2621440 bytes",
+        "Rejected an oversized mutation (3000359/2621440) for keyspace: ks. Top keys are: t.web-1",
+        "Key length of 70000 is longer than maximum of 65535",
+    ],
+)
+def test_what_cassandra_says_of_one_rows_size_refuses_that_row(reason: str) -> None:
+    refused: list[Any] = []
+    held = ticket()
+    sender = writer(FakeSession(lambda _statement: InvalidRequest(reason)), refused=refused)
+    sender.submit(TARGET, [row("bad")], held)
+    sender.drain()
+    held.settle()
+
+    assert refused == ["bad"]
+    assert held.finished
+
+
 @given(st.lists(st.lists(st.sampled_from(["ok", "retry", "refuse"]), min_size=1, max_size=3), max_size=12))
 def test_every_chunk_is_settled_exactly_once_whatever_the_answers(plans: list[list[str]]) -> None:
     outcome = {"ok": None, "retry": OperationTimedOut(), "refuse": InvalidRequest("too large")}
