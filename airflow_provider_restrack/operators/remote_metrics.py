@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.collect.ssh import SshPolicy
 
 _MAX_NAMED_HOSTS = 20
+# Far below what a poll of the system and the agent's own limit can count to.
+_MAX_SECONDS = 86_400
 
 
 class TooManyFailedHostsError(RuntimeError):
@@ -96,6 +98,8 @@ class RemoteMetricsOperator(BaseOperator):
         self._fleet: Fleet | None = None
         self._killed = False
         self._check_numbers()
+        if is_literal(python):
+            _check_python(python)
         if is_literal(labels):
             parse_labels(labels, "labels")
         if hosts is not None and is_literal(hosts):
@@ -139,6 +143,7 @@ class RemoteMetricsOperator(BaseOperator):
 
         if self.hosts is None:
             raise ValueError("hosts was rendered to None: the upstream task or parameter gave no hosts")
+        _check_python(self.python)
         targets = parse_hosts(self.hosts, labels=parse_labels(self.labels, "labels"))
         policies = self._read_policies(targets)
         run = self._build_run()
@@ -179,12 +184,14 @@ class RemoteMetricsOperator(BaseOperator):
 
     def _check_numbers(self) -> None:
         for name in ("window", "interval", "connect_timeout", "host_timeout"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give seconds above 0")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value <= _MAX_SECONDS:
+                raise ValueError(f"{name} is {value!r}: give seconds above 0, at most {_MAX_SECONDS} (a day)")
         for name in ("samples", "concurrency"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: give a whole number of at least 1")
-        if not 0 <= self.max_failed_fraction <= 1:
+        fraction: Any = self.max_failed_fraction
+        if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
             raise ValueError(f"max_failed_fraction is {self.max_failed_fraction!r}: give a share from 0 to 1")
         if self.window >= self.host_timeout:
             raise ValueError(
@@ -192,3 +199,8 @@ class RemoteMetricsOperator(BaseOperator):
             )
         if self.samples > 1 and self.window >= self.interval:
             raise ValueError(f"window ({self.window:g} s) has to be below interval ({self.interval:g})")
+
+
+def _check_python(python: Any) -> None:
+    if not isinstance(python, str) or not python.strip() or not python.isprintable() or python[0] == "-":
+        raise ValueError(f"python is {python!r}: give the interpreter's name or path on the hosts, as text")

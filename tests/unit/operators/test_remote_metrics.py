@@ -59,6 +59,13 @@ def test_several_samples_are_taken_in_one_task() -> None:
         ({"samples": 0}, "samples is 0"),
         ({"samples": 1.5}, "samples is 1.5"),
         ({"interval": -1}, "interval is -1"),
+        ({"window": "5"}, "window is '5': give seconds"),
+        ({"host_timeout": float("inf")}, "host_timeout is inf: give seconds above 0, at most 86400"),
+        ({"connect_timeout": None}, "connect_timeout is None"),
+        ({"max_failed_fraction": "half"}, "max_failed_fraction is 'half'"),
+        ({"python": ""}, "python is ''"),
+        ({"python": "-c"}, "python is '-c'"),
+        ({"python": None}, "python is None"),
         ({"concurrency": 0}, "concurrency is 0"),
         ({"connect_timeout": 0}, "connect_timeout is 0"),
         ({"max_failed_fraction": 1.1}, "max_failed_fraction is 1.1"),
@@ -86,6 +93,14 @@ def test_a_template_that_gives_no_hosts_fails_the_task_and_does_not_sample_the_w
     operator.hosts = rendered
 
     with pytest.raises(ValueError, match=said):
+        operator.execute({})
+
+
+def test_a_template_that_gives_no_interpreter_fails_the_task() -> None:
+    operator = make(hosts=["db-01"], python="{{ params.python }}")
+    operator.python = ""
+
+    with pytest.raises(ValueError, match="python is ''"):
         operator.execute({})
 
 
