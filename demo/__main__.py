@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
         "--port", type=int, default=UI_PORT, help="port of Airflow's UI (default: %(default)s)"
     )
     options = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(ending, _interrupt)
     try:
         with ExitStack() as stack:
             return run(stack, port=options.port, once=options.once)
@@ -156,12 +157,13 @@ def started(name: str, server: Any) -> Iterator[None]:
 
 def stop(name: str, action: Callable[[], None]) -> None:
     """Stop a server; a second Ctrl-C must not leave it running."""
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous = {ending: signal.signal(ending, signal.SIG_IGN) for ending in (signal.SIGINT, signal.SIGTERM)}
     say(f"{name}: stopping …")
     try:
         action()
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for ending, handler in previous.items():
+            signal.signal(ending, handler)
 
 
 def say(text: str) -> None:
