@@ -73,7 +73,7 @@ def _check_label(name: Any, value: Any, what: str) -> str:
 
 def _list_entries(hosts: Any) -> list[Any]:
     if isinstance(hosts, str):
-        return _split_text(hosts)
+        hosts = _split_text(hosts)
     if isinstance(hosts, Mapping):
         return [hosts]
     if isinstance(hosts, Iterable) and not isinstance(hosts, bytes):
@@ -82,15 +82,13 @@ def _list_entries(hosts: Any) -> list[Any]:
     raise ValueError(f"hosts must be a list of names or dicts, or their text, not {type(hosts).__name__}")
 
 
-def _split_text(text: str) -> list[Any]:
+def _split_text(text: str) -> Any:
     stripped = text.strip()
     if stripped in {"None", "null"}:
         raise ValueError(f"hosts was rendered to {stripped!r}: the upstream task or parameter gave no hosts")
     value = _read_text(stripped)
-    if isinstance(value, Mapping):
-        return [value]
-    if isinstance(value, list | tuple):
-        return list(value)
+    if isinstance(value, Mapping | list | tuple):
+        return value
     return [part.strip() for part in re.split(r"[,\n]", stripped) if part.strip()]
 
 
@@ -121,10 +119,11 @@ def _parse_entry(entry: Any, shared: Mapping[str, str]) -> Target:
 
 
 def _parse_mapping(entry: Mapping[Any, Any], shared: Mapping[str, str]) -> Target:
+    # Messages go to logs, and the value of a key that is not known may be a password.
+    name = entry.get("host")
     unknown = sorted(str(key) for key in entry if key not in _DICT_KEYS)
     if unknown:
-        raise ValueError(f"host {dict(entry)!r}: unknown key {unknown[0]!r}; known are {sorted(_DICT_KEYS)}")
-    name = entry.get("host")
+        raise ValueError(f"host {name!r}: unknown key {unknown[0]!r}; known are {sorted(_DICT_KEYS)}")
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"host {dict(entry)!r}: lacks `host`, the name that its samples carry")
     username, address, port = _parse_spec(entry.get("address") or name)
@@ -145,6 +144,10 @@ def _parse_spec(spec: Any) -> tuple[str | None, str, int | None]:
     if not isinstance(spec, str) or not spec.strip():
         raise ValueError(f"host {spec!r}: an address is text such as name, user@host:port or [v6]:port")
     login, at, rest = spec.strip().rpartition("@")
+    if ":" in login:
+        raise ValueError(
+            f"host {rest!r}: the login before @ has a colon: passwords belong in the SSH connection"
+        )
     username = _check_username(login, spec) if at else None
     bracketed = _BRACKETED.fullmatch(rest)
     if bracketed:

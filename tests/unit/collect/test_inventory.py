@@ -51,6 +51,7 @@ def test_each_form_of_a_host_is_read(entry: object, expected: Target | None) -> 
         pytest.param(["a", "b"], id="list"),
         pytest.param(("a", "b"), id="tuple"),
         pytest.param([["a"], ["b"]], id="lists-of-a-mapped-task"),
+        pytest.param("[['a'], ['b']]", id="text-of-lists-of-a-mapped-task"),
         pytest.param("a, b", id="commas"),
         pytest.param("a\nb,\n", id="lines"),
         pytest.param('["a", "b"]', id="json"),
@@ -118,6 +119,16 @@ def test_labels_of_a_host_win_over_those_of_all() -> None:
 def test_what_cannot_be_read_is_refused_by_name(hosts: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_hosts(hosts)
+
+
+@pytest.mark.parametrize(
+    "host", [{"host": "a", "password": "hunter2"}, "ops:hunter2@a", {"host": "a", "address": "ops:hunter2@b"}]
+)
+def test_a_password_among_the_hosts_is_refused_and_not_repeated(host: object) -> None:
+    with pytest.raises(ValueError, match=r"host '[ab]'") as caught:
+        parse_hosts([host])
+
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_host_given_twice_is_named_with_both_addresses() -> None:
