@@ -55,7 +55,7 @@ class LoadPolicy:
         :raises ConfigurationError: naming the argument.
         """
         if isinstance(self.topics, str) or not self.topics or not all(self.topics):
-            raise ConfigurationError("topics is empty: give a list such as ['system_metrics']")
+            raise ConfigurationError(f"topics is {self.topics!r}: give a list such as ['system_metrics']")
         if len(set(self.topics)) != len(self.topics):
             raise ConfigurationError("topics names a topic twice")
         if not self.group_id:
@@ -66,7 +66,7 @@ class LoadPolicy:
             )
         for name in ("max_records", "max_seconds", "batch_rows", "ttl"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:  # so that NaN, a limit that is never reached, is none
                 raise ConfigurationError(f"{name} is {value}: it must be positive")
         if self.ttl is not None and self.ttl > _MAX_TTL_S:
             raise ConfigurationError(f"ttl is {self.ttl} s: Cassandra takes at most {_MAX_TTL_S}")
@@ -113,8 +113,7 @@ class LoadResult:
         tables = ", ".join(f"{name} {rows}" for name, rows in self.tables.items()) or "none"
         return (
             f"Loaded {self.records} records as {self.rows} rows ({tables}) in {self.batches} batches and"
-            f" {self.seconds:.1f} s ({rate:.0f} records/s); dead letters {self.dead_letters}, expired"
-            f" {self.expired},"
-            f" superseded {self.superseded}, lost {self.lost}, retries {self.retries};"
-            f" lag {self.lag_before} before, {self.lag_after} after"
+            f" {self.seconds:.1f} s ({rate:.0f} records/s); dead letters {self.dead_letters},"
+            f" expired {self.expired}, superseded {self.superseded}, lost {self.lost},"
+            f" retries {self.retries}; lag {self.lag_before} before, {self.lag_after} after"
         )

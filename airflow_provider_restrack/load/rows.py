@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cassandra import InvalidRequest, Unauthorized
+
 from airflow_provider_restrack.load.decode import Decoder, plan_fields
 from airflow_provider_restrack.load.encode import RowEncoder, build_insert
-from airflow_provider_restrack.load.errors import RejectError
+from airflow_provider_restrack.load.errors import ConfigurationError, RejectError, StoreError
 from airflow_provider_restrack.load.table import check_mapping, parse_targets, plan_table, read_columns
+from airflow_provider_restrack.store.session import DRIVER_ERRORS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_restrack.load.encode import EncodedRow
     from airflow_provider_restrack.load.policy import LoadPolicy
 
@@ -53,12 +59,13 @@ def remaining_ttl(retention_s: int, write_us: int, now_us: int) -> int:
 def build_row_maker(policy: LoadPolicy, session: Any) -> RowMaker:
     """Read the tables' columns and compile decoder and encoders from them.
 
-    :raises ConfigurationError: if a table does not exist or a column cannot be filled.
+    :raises ConfigurationError: if a table does not exist or may not be written, or a column cannot be filled.
+    :raises StoreError: if Cassandra does not answer.
     """
-    columns = {
-        target: read_columns(session, target, connection=policy.cassandra_connection)
-        for target in parse_targets(policy.tables)
-    }
+    columns = {}
+    for target in parse_targets(policy.tables):
+        with _naming(f"read the columns of {target.full_name}", policy):
+            columns[target] = read_columns(session, target, connection=policy.cassandra_connection)
     check_mapping(columns, policy.columns)
     plans = [
         plan_table(target, found, policy.columns, timestamp_field=policy.timestamp_field)
@@ -68,9 +75,22 @@ def build_row_maker(policy: LoadPolicy, session: Any) -> RowMaker:
     decoder = Decoder(fields)
     encoders = []
     for plan in plans:
-        prepared = session.prepare(build_insert(plan, with_ttl=policy.ttl is not None))
+        with _naming(f"prepare the writes to {plan.target.full_name}", policy):
+            prepared = session.prepare(build_insert(plan, with_ttl=policy.ttl is not None))
         encoders.append(RowEncoder(plan, prepared, fields, decoder.position))
     return RowMaker(decoder, tuple(encoders), decoder.position[policy.timestamp_field], policy.ttl)
+
+
+@contextmanager
+def _naming(what: str, policy: LoadPolicy) -> Iterator[None]:
+    """Give the driver's errors the connection and the question, which they lack."""
+    where = f"Cassandra (connection {policy.cassandra_connection!r}) was asked to {what} and"
+    try:
+        yield
+    except (InvalidRequest, Unauthorized) as error:
+        raise ConfigurationError(f"{where} refuses: {error}") from error
+    except DRIVER_ERRORS as error:
+        raise StoreError(f"{where} failed: {type(error).__name__}: {error}") from error
 
 
 def _record_time(record: Any) -> int:

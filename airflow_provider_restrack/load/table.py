@@ -88,7 +88,7 @@ def parse_targets(tables: Sequence[str | Mapping[str, str]]) -> tuple[TableTarge
         unknown.
     """
     if isinstance(tables, str) or not tables:
-        raise ConfigurationError("tables is empty: give a list such as ['metrics.system_metrics']")
+        raise ConfigurationError(f"tables is {tables!r}: give a list such as ['metrics.system_metrics']")
     targets = tuple(_parse_target(table) for table in tables)
     names = [target.full_name for target in targets]
     for name in names:
@@ -149,8 +149,8 @@ def plan_table(
         if field is None:
             if column.in_key:
                 raise ConfigurationError(
-                    f"columns= leaves out {column.name!r}, a part of the primary key of {target.full_name}:"
-                    " name the field that fills it"
+                    f"columns= leaves out {column.name!r}, a part of the primary key of"
+                    f" {target.full_name}: name the field that fills it"
                 )
             continue
         _check_type(target, column)

@@ -19,14 +19,15 @@ def test_the_defaults_are_allowed() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"topics": []}, "topics is empty"),
-        ({"topics": "t"}, "topics is empty"),
-        ({"topics": [""]}, "topics is empty"),
+        ({"topics": []}, r"topics is \[\]: give a list"),
+        ({"topics": "t"}, "topics is 't': give a list"),
+        ({"topics": [""]}, r"topics is \[''\]: give a list"),
         ({"topics": ["t", "t"]}, "twice"),
         ({"group_id": ""}, "group_id"),
         ({"dead_letter_topic": "t"}, "read for ever"),
         ({"max_records": 0}, "max_records is 0"),
         ({"max_seconds": -1}, "max_seconds is -1"),
+        ({"max_seconds": float("nan")}, "max_seconds is nan"),
         ({"batch_rows": 0}, "batch_rows is 0"),
         ({"ttl": 0}, "ttl is 0"),
         ({"ttl": 630_720_001}, "at most 630720000"),

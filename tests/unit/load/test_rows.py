@@ -5,10 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cassandra import InvalidRequest, OperationTimedOut, Unauthorized
+from cassandra.cluster import NoHostAvailable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
+from airflow_provider_restrack.load.errors import ConfigurationError, RejectError, StoreError
 from airflow_provider_restrack.load.policy import LoadPolicy
 from airflow_provider_restrack.load.rows import RowMaker, build_row_maker, remaining_ttl
 from tests.unit.load.fakes import FakeMessage, columns_of, prepare, record
@@ -80,3 +82,31 @@ def test_a_missing_table_and_an_unknown_column_are_refused() -> None:
         maker(tables=["ks.missing"])
     with pytest.raises(ConfigurationError, match="'w', which is no column"):
         maker(columns={"w": "v"})
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InvalidRequest("Cannot directly modify a materialized view"), ConfigurationError),
+        (Unauthorized("no MODIFY permission on <table ks.t>"), ConfigurationError),
+        (OperationTimedOut(), StoreError),
+        (NoHostAvailable("down", {}), StoreError),
+    ],
+    ids=lambda one: one.__name__ if isinstance(one, type) else type(one).__name__,
+)
+@pytest.mark.parametrize(
+    ("question", "words"), [("execute", "read the columns"), ("prepare", "prepare the writes")]
+)
+def test_what_fails_before_the_first_record_names_connection_and_table(
+    error: Exception, kind: type[Exception], question: str, words: str
+) -> None:
+    class Failing(FakeSession):
+        pass
+
+    def fail(*_arguments: Any) -> Any:
+        raise error
+
+    setattr(Failing, question, fail)
+
+    with pytest.raises(kind, match=rf"'my_cassandra'\) was asked to {words} (of|to) ks\.t and .*{error}"):
+        build_row_maker(replace(POLICY, cassandra_connection="my_cassandra"), Failing())

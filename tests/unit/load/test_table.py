@@ -49,8 +49,8 @@ def test_a_given_mode_wins() -> None:
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ([], "tables is empty"),
-        ("ks.t", "tables is empty"),
+        ([], r"tables is \[\]: give a list"),
+        ("ks.t", "tables is 'ks.t': give a list"),
         (["t"], "lacks its keyspace"),
         (["ks.T"], "no valid name"),
         (["ks.t; DROP TABLE x"], "no valid name"),
