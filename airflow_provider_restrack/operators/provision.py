@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.store.provision import KeyspaceSpec, StorePlan
     from airflow_provider_restrack.store.schema import Table
 
-# Four partitions let four tasks load side by side. A dead letter or an alert is read by people, so they stay
-# longer; a dead letter is its record and the reason, so it may be larger than any record.
+# Four partitions spread a busy topic over four brokers. A dead letter or an alert is read by people, so they
+# stay longer; a dead letter is its record and the reason, so it may be larger than any record.
 DEFAULT_TOPICS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         TOPIC: {"partitions": 4, "retention": "7d"},
@@ -47,7 +47,9 @@ class ProvisionOperator(BaseOperator):
 
     Everything is compared before anything is created. If something of a wanted name exists with another
     shape, the task fails without a retry, having changed nothing, and its error lists all differences with
-    the statement or command that mends each. Running it again is free, and two runs at once do no harm.
+    the statement or command that mends each. Running it again is free. Two runs at once do no harm to a
+    cluster of one node; with more nodes let one finish before the next (``max_active_tis_per_dag=1``),
+    because Cassandra before 6 can make two tables of one name if two nodes are asked at the same moment.
 
     :param topics: topics as ``{name: {"partitions", "replication", "retention", "config"}}`` or as a list of
         such objects with ``name``; retention in seconds, as ``"7d"``, or None for ever. Left out:
@@ -96,6 +98,12 @@ class ProvisionOperator(BaseOperator):
             raise ValueError(f"timeout must be more than 0 s, it is {timeout}")
         if is_literal(keyspace):
             check_identifier(keyspace, "keyspace")
+        if is_literal(replication):
+            parse_replication(replication)
+        if is_literal([tables, ttl]):
+            parse_tables(tables, ttl)
+        if is_literal(topics):
+            _read_topics(topics, 1)
         self.topics = topics
         self.keyspace = keyspace
         self.replication = replication
@@ -261,10 +269,18 @@ def parse_topics(value: Any, replication: int) -> tuple[TopicSpec, ...]:
     :param replication: copies of a topic that names none.
     :raises ValueError: if an entry has no name, an unknown key or a value that makes no sense.
     """
-    data: Any = DEFAULT_TOPICS if value is None else _parse_text(value, "topics")
-    entries: Any = (
-        [{"name": name, **entry} for name, entry in data.items()] if hasattr(data, "items") else data
-    )
+    from airflow_provider_restrack.load.topics import TopicSpec
+
+    return tuple(TopicSpec(**topic) for topic in _read_topics(value, replication))
+
+
+def _read_topics(value: Any, replication: int) -> list[dict[str, Any]]:
+    """Return the arguments of each topic, without Kafka's client, which a DAG file must not import."""
+    entries: Any = DEFAULT_TOPICS if value is None else _parse_text(value, "topics")
+    if hasattr(entries, "items"):
+        entries = [
+            {"name": name, **entry} if hasattr(entry, "items") else entry for name, entry in entries.items()
+        ]
     if not isinstance(entries, list | tuple) or not all(
         hasattr(entry, "items") and "name" in entry for entry in entries
     ):
@@ -272,28 +288,27 @@ def parse_topics(value: Any, replication: int) -> tuple[TopicSpec, ...]:
     names = [entry["name"] for entry in entries]
     if len(names) != len(set(names)):
         raise ValueError(f"topics names one twice: {', '.join(map(str, names))}")
-    return tuple(_parse_topic(entry, replication) for entry in entries)
+    return [_read_topic(entry, replication) for entry in entries]
 
 
-def _parse_topic(entry: Mapping[str, Any], replication: int) -> TopicSpec:
+def _read_topic(entry: Mapping[str, Any], replication: int) -> dict[str, Any]:
     from airflow_provider_restrack.alert.durations import parse_duration
-    from airflow_provider_restrack.load.topics import TopicSpec
 
     what = f"topic {entry['name']}"
     if unknown := sorted(entry.keys() - _TOPIC_KEYS):
         raise ValueError(f"{what}: unknown keys {', '.join(unknown)}; use {', '.join(sorted(_TOPIC_KEYS))}")
-    retention = entry.get("retention", DEFAULT_RETENTION)
-    config = {
-        key: str(item).lower() if isinstance(item, bool) else str(item)
-        for key, item in entry.get("config", {}).items()
+    retention, config = entry.get("retention", DEFAULT_RETENTION), entry.get("config") or {}
+    if not hasattr(config, "items"):
+        raise ValueError(f"{what}: config must be an object of settings, it is {config!r}")
+    return {
+        "name": str(entry["name"]),
+        "partitions": _parse_count(entry.get("partitions", DEFAULT_PARTITIONS), f"{what}: partitions"),
+        "replication": _parse_count(entry.get("replication", replication), f"{what}: replication"),
+        "retention_s": None if retention is None else _parse(parse_duration, retention, f"{what}: retention"),
+        "config": {
+            key: str(item).lower() if isinstance(item, bool) else str(item) for key, item in config.items()
+        },
     }
-    return TopicSpec(
-        name=str(entry["name"]),
-        partitions=_parse_count(entry.get("partitions", DEFAULT_PARTITIONS), f"{what}: partitions"),
-        replication=_parse_count(entry.get("replication", replication), f"{what}: replication"),
-        retention_s=None if retention is None else _parse(parse_duration, retention, f"{what}: retention"),
-        config=config,
-    )
 
 
 def _parse_text(value: Any, what: str) -> Any:

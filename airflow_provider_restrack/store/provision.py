@@ -201,8 +201,8 @@ def read_state(session: Any, keyspace: str, *, timeout_s: float) -> StoreState:
 def apply_plan(session: Any, plan: StorePlan, *, timeout_s: float) -> None:
     """Run the steps one after the other; the next starts when all nodes agree on the schema.
 
-    Two that run at once do no harm: every CREATE is IF NOT EXISTS, and a column that is there by now counts
-    as added.
+    Two that run at once, against the same node, do no harm: every CREATE is IF NOT EXISTS, and a column that
+    is there by now counts as added.
 
     :raises ShapeMismatchError: if the plan holds differences; nothing is run then.
     :raises ProvisionError: if the cluster refuses a statement, does not answer or does not agree.

@@ -74,6 +74,7 @@ def test_topic_takes_defaults_for_what_it_leaves_out_and_keeps_for_ever_on_none(
         TopicSpec("a", 4, 2, 7 * DAY),
         TopicSpec("b", 4, 2, None, {"preallocate": "true"}),
     )
+    assert parse_topics({"a": {"config": None}}, 2) == (TopicSpec("a", 4, 2, 7 * DAY),)
 
 
 def test_no_topics_are_no_topics() -> None:
@@ -93,6 +94,8 @@ def test_no_topics_are_no_topics() -> None:
         pytest.param("system_metrics", "list of objects with name", id="text"),
         pytest.param(5, "list of objects with name", id="number"),
         pytest.param([{"name": "a"}, {"name": "a"}], "names one twice", id="twice"),
+        pytest.param({"a": None}, "must be an object by name", id="nothing"),
+        pytest.param({"a": {"config": "x=1"}}, "topic a: config must be an object", id="config"),
         pytest.param("[{", "topics is no valid JSON", id="broken-json"),
     ],
 )
@@ -125,13 +128,28 @@ def test_ttl_that_cassandra_cannot_keep_is_refused(ttl: Any) -> None:
         parse_tables(None, ttl)
 
 
-def test_constructor_refuses_literals_that_cannot_work_and_leaves_templates() -> None:
-    with pytest.raises(ValueError, match="keyspace 'My-Metrics' is no valid name"):
-        ProvisionOperator(task_id="provision", keyspace="My-Metrics")
-    with pytest.raises(ValueError, match="timeout must be more than 0"):
-        ProvisionOperator(task_id="provision", timeout=0)
-    templated = ProvisionOperator(task_id="provision", keyspace="{{ params.keyspace }}")
-    assert templated.keyspace == "{{ params.keyspace }}"
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"keyspace": "My-Metrics"}, "keyspace 'My-Metrics' is no valid name"),
+        ({"timeout": 0}, "timeout must be more than 0"),
+        ({"replication": "many"}, "replication must be a whole number"),
+        ({"tables": ["cpu"]}, "tables names none of the schema: cpu"),
+        ({"ttl": "soon"}, "ttl: 'soon' is not a duration"),
+        ({"topics": {"a": {"partition": 2}}}, "topic a: unknown keys partition"),
+    ],
+)
+def test_literal_that_cannot_work_is_told_when_the_dag_is_parsed(
+    argument: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ProvisionOperator(task_id="provision", **argument)
+
+
+def test_templates_are_left_until_they_are_rendered() -> None:
+    arguments = dict.fromkeys(("keyspace", "replication", "tables", "ttl", "topics"), "{{ params.value }}")
+    operator = ProvisionOperator(task_id="provision", **arguments)
+    assert {getattr(operator, name) for name in arguments} == {"{{ params.value }}"}
 
 
 def test_every_data_argument_and_connection_is_a_template_field() -> None:
@@ -143,8 +161,9 @@ def test_every_data_argument_and_connection_is_a_template_field() -> None:
 def test_bad_argument_fails_before_any_server_is_asked() -> None:
     # No connection of these names exists: looking one up would raise another error.
     operator = ProvisionOperator(
-        task_id="provision", replication="many", kafka_config_id="none_a", cassandra_conn_id="none_b"
+        task_id="provision", replication="{{ n }}", kafka_config_id="none_a", cassandra_conn_id="none_b"
     )
+    operator.render_template_fields({"n": "many"})
     with pytest.raises(ValueError, match="replication must be a whole number"):
         operator.execute({})
 
@@ -153,6 +172,7 @@ def test_importing_operator_and_cassandra_hook_imports_no_driver() -> None:
     code = (
         "import sys, airflow_provider_restrack.operators.provision;"
         "import airflow_provider_restrack.hooks.cassandra;"
+        "airflow_provider_restrack.operators.provision.ProvisionOperator(task_id='provision');"
         "print(sorted({'cassandra', 'confluent_kafka'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
