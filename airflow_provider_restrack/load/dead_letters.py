@@ -165,8 +165,8 @@ def open_dead_letters(
         raise letters._error(error.args[0].str()) from error  # noqa: SLF001 - same module
     if policy.topic not in known:
         raise ConfigurationError(
-            f"dead-letter topic {policy.topic!r} does not exist on Kafka {servers} (connection"
-            f" {policy.connection!r}):"
-            " create it with ProvisionOperator, or correct dead_letter_topic="
+            f"dead-letter topic {policy.topic!r} does not exist on Kafka {servers}"
+            f" (connection {policy.connection!r}): create it with ProvisionOperator,"
+            " or correct dead_letter_topic="
         )
     return letters

@@ -59,17 +59,8 @@ def plan_fields(plans: Iterable[TablePlan], timestamp_field: str | None) -> dict
             _check_instant(plan, source)
             kind = _INSTANT
         else:
-            first = wanted.setdefault(name, source)
-            if (
-                first.column.cql.name != source.column.cql.name
-                or first.column.cql.arguments != source.column.cql.arguments
-            ):
-                raise ConfigurationError(
-                    f"field {name!r} fills {first.column.name!r} and {source.column.name!r} of"
-                    f" {plan.target.full_name},"
-                    " which have different types: give one of them another field with columns="
-                )
-            kind = json_type(first.column.cql)
+            _check_same_type(wanted.setdefault(name, source), source, plan)
+            kind = json_type(source.column.cql)
         known = fields.get(name)
         fields[name] = FieldPlan(
             name, known.type if known else kind, required or (known is not None and known.required)
@@ -77,12 +68,22 @@ def plan_fields(plans: Iterable[TablePlan], timestamp_field: str | None) -> dict
     return fields
 
 
+def _check_same_type(first: Source, source: Source, plan: TablePlan) -> None:
+    one, other = first.column.cql, source.column.cql
+    if (one.name, one.arguments) != (other.name, other.arguments):  # frozen or not, the values are the same
+        raise ConfigurationError(
+            f"field {source.field!r} fills {first.column.name!r} and {source.column.name!r} of"
+            f" {plan.target.full_name}, which have different types: give one of them another field"
+            " with columns="
+        )
+
+
 def _check_instant(plan: TablePlan, source: Source) -> None:
     if source.column.cql.name not in ("timestamp", "date"):
         raise ConfigurationError(
             f"column {source.column.name!r} of {plan.target.full_name} has type {source.column.cql.name},"
-            " but its field"
-            f" {source.field!r} is a time: give it another field with columns=, or set timestamp_field="
+            f" but its field {source.field!r} is a time: give it another field with columns=,"
+            " or set timestamp_field="
         )
 
 

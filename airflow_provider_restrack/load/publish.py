@@ -94,8 +94,8 @@ def flatten_records(records: object) -> Iterator[Any]:
         return
     if records is None or isinstance(records, (str, bytes)) or not isinstance(records, Iterable):
         raise RecordError(
-            f"records is a {type(records).__name__}: give a list of dicts, such as the output of an upstream"
-            " task"
+            f"records is a {type(records).__name__}:"
+            " give a list of dicts, such as the output of an upstream task"
         )
     for item in records:
         if isinstance(item, Iterable) and not isinstance(item, (Mapping, str, bytes)):
@@ -150,7 +150,7 @@ def find_not_finite(value: object, path: str = "") -> str | None:
             found = find_not_finite(item, f"{path}.{name}" if path else str(name))
             if found is not None:
                 return found
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple, set, frozenset)):
         for index, item in enumerate(value):
             found = find_not_finite(item, f"{path}[{index}]")
             if found is not None:
@@ -176,8 +176,7 @@ def check_topic(producer: Any, policy: PublishPolicy, servers: str) -> None:
     if policy.topic not in known:
         raise ConfigurationError(
             f"topic {policy.topic!r} does not exist on Kafka {servers} (connection {policy.connection!r}),"
-            " or may not"
-            " be described: create it with ProvisionOperator, or correct topic="
+            " or may not be described: create it with ProvisionOperator, or correct topic="
         )
 
 
@@ -243,8 +242,7 @@ class Delivery:
     def _error(self, total: int) -> DeliveryError:
         reason = self._first_reason or "no acknowledgement came"
         return DeliveryError(
-            f"{total - self._delivered} of {total} records were not delivered to topic"
-            f" {self._policy.topic!r} on Kafka"
-            f" {self._servers} (connection {self._policy.connection!r}) in {self._policy.timeout_s:g} s;"
-            f" first reason: {reason}"
+            f"{total - self._delivered} of {total} records were not delivered to topic {self._policy.topic!r}"
+            f" on Kafka {self._servers} (connection {self._policy.connection!r})"
+            f" in {self._policy.timeout_s:g} s; first reason: {reason}"
         )

@@ -81,6 +81,7 @@ NAN = float("nan")
     ("records", "words"),
     [
         pytest.param([A, {"host": "b", "v": NAN}], r"record 1 \(host 'b'\): field v is NaN", id="nan"),
+        pytest.param([{"host": "b", "v": {NAN}}], r"field v\[0\] is NaN", id="set"),
         pytest.param([{"host": "b", "m": {"x": [1.0, float("inf")]}}], r"field m\.x\[1\] is NaN", id="inf"),
         pytest.param([A, "text"], "record 1 is a str, not a dict", id="text"),
         pytest.param([A, None], "record 1 is a NoneType, not a dict", id="none"),
