@@ -121,7 +121,7 @@ class CassandraSessionHook(BaseHook):
         raise NotImplementedError("use `with CassandraSessionHook(...).session() as session:`")
 
     def test_connection(self) -> tuple[bool, str]:
-        """Connect and ask for the server's version; Airflow's connection page shows the result."""
+        """Connect and ask for the server's version; return the verdict and the words for a person."""
         from airflow_provider_restrack.store.session import (
             DRIVER_ERRORS,
             CassandraError,

@@ -42,7 +42,7 @@ class KafkaClientHook(KafkaBaseHook):
             raise ValueError(f"Kafka connection {self.kafka_config_id!r}: {error}") from error
 
     def test_connection(self) -> tuple[bool, str]:
-        """List the topics, in bounded time; Airflow's connection page shows the result."""
+        """List the topics, in bounded time; return the verdict and the words for a person."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
