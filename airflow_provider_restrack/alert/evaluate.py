@@ -11,7 +11,7 @@ import operator
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import median_low
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -288,30 +288,34 @@ def _iterate_points(rule: AlertRule, series: Series, end: int, gaps: Gaps) -> It
         for index in range(end - 1, -1, -1):
             yield series.times[index], series.values[index]
         return
+    steps = (min(later - earlier, gaps.reach_ms) for earlier, later in pairwise(series.times[:end]))
+    covered = tuple(accumulate(steps, initial=0.0))
     for index in range(end - 1, -1, -1):
-        window = _find_window(rule, series, index, gaps)
+        window = _find_window(rule, series, index, gaps, covered)
         if window is not None:
             yield series.times[index], _aggregate(rule.aggregate, window)
 
 
-def _find_window(rule: AlertRule, series: Series, index: int, gaps: Gaps) -> Sequence[float] | None:
+def _find_window(
+    rule: AlertRule, series: Series, index: int, gaps: Gaps, covered: Sequence[float]
+) -> Sequence[float] | None:
     """Return the values of the window that ends with a sample, None if too little of it is covered.
 
     The window is open at its start, as in Prometheus. ``count`` is there to see missing samples: its
     window only has to lie within the samples.
+
+    :param covered: for each sample, how much of the time from the first one to it is covered.
     """
-    end = series.times[index]
-    start = end - rule.window_seconds * 1000
-    first = bisect_right(series.times, start)
+    times = series.times
+    start = times[index] - rule.window_seconds * 1000
+    first = bisect_right(times, start)
     values = series.values[first : index + 1]
     if rule.aggregate == "count":
-        return values if start >= series.times[0] else None
-    covered = 0.0
-    for earlier, later in zip(
-        series.times[max(first - 1, 0) : index], series.times[max(first, 1) : index + 1], strict=True
-    ):
-        covered += max(0.0, min(later, earlier + gaps.reach_ms) - max(earlier, start))
-    return values if covered >= rule.min_coverage * rule.window_seconds * 1000 else None
+        return values if start >= times[0] else None
+    inside = covered[index] - covered[first]
+    if first:
+        inside += max(0.0, min(times[first], times[first - 1] + gaps.reach_ms) - start)
+    return values if inside >= rule.min_coverage * rule.window_seconds * 1000 else None
 
 
 def _aggregate(name: str, values: Sequence[float]) -> float:

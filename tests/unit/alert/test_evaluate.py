@@ -22,6 +22,7 @@ from airflow_provider_restrack.alert.rules import parse_rules
 
 START = datetime(2026, 5, 4, 12, tzinfo=UTC)
 STEP = timedelta(minutes=1)
+END = START + timedelta(hours=1)
 Row = dict[str, Any]
 
 values = st.one_of(st.none(), st.sampled_from([10.0, 50.0, 90.0, 95.0, 99.0]))
@@ -109,6 +110,33 @@ def test_losing_up_to_two_samples_in_a_row_never_ends_a_breach(length: int, data
     found = judge(rule, kept, rows[-1]["timestamp"])
     assert found is not None
     assert (found.since, found.coverage) == (START, 1.0)
+
+
+@given(
+    st.lists(st.booleans(), min_size=2, max_size=15),
+    st.sampled_from([1, 2, 5, 7]),
+    st.sampled_from([0.0, 0.5, 0.8, 1.0]),
+)
+def test_a_window_counts_if_enough_of_it_lies_within_the_reach_of_its_samples(
+    kept: list[bool], window: int, share: float
+) -> None:
+    (rule,) = parse_rules(
+        {"name": "r", "metric": "cpu_usage", "op": ">", "threshold": 0, "min_coverage": share}
+        | {"aggregate": "avg", "window": window * 60}
+    )
+    minutes = [minute for minute, keep in enumerate(kept) if keep] or [0]
+    rows = [{"timestamp": START + minute * STEP, "cpu_usage": 5.0} for minute in minutes]
+    (series,) = build_series(rule, "db-1", rows, END)
+    reach = plan_gaps(rule, series.spacing_ms).reach_ms / 60_000
+
+    def is_covered(minute: int) -> bool:
+        halves = [minute - window + (half + 0.5) / 2 for half in range(2 * window)]
+        inside = [any(known < half < min(known + reach, minute) for known in minutes) for half in halves]
+        return sum(inside) / 2 >= share * window
+
+    found = evaluate(rule, series, START + minutes[-1] * STEP)
+    expected = [minute for minute in minutes if is_covered(minute)]
+    assert (found and found.at) == (START + expected[-1] * STEP if expected else None)
 
 
 @given(rules, histories)
