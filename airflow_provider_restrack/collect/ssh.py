@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import select
 import shlex
@@ -67,9 +68,7 @@ class SshPolicy:
     ssh_config: paramiko.SSHConfig | None = field(default=None, repr=False)
 
     def match(self, address: str, port: int) -> Match:
-        """Return the keys that a host may have; the connection's ``host_key`` counts where the file has
-        none.
-        """
+        """Return the keys that a host may have: the connection's ``host_key`` where the file has none."""
         found = self.known_hosts.match(host_key_name(address, port))
         if found.keys or self.host_key is None:
             return found
@@ -241,9 +240,7 @@ class SshSession:
             raise CollectError("timeout", f"{self.where}: given up before the connection was made")
 
     def _read_ssh_config(self) -> tuple[str | None, str | None]:
-        """Return this host's ProxyCommand and first IdentityFile, what the ssh provider takes of
-        ~/.ssh/config.
-        """
+        """Return this host's ProxyCommand and first IdentityFile, what the ssh provider takes too."""
         if self._policy.ssh_config is None:
             return None, None
         found: dict[str, Any] = dict(self._policy.ssh_config.lookup(self._target.address))
@@ -283,7 +280,9 @@ class SshSession:
         poller = select.poll()
         poller.register(channel.fileno(), select.POLLIN)
         while True:
-            left = self._left(deadline)
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"the host has printed {excerpt(scanner.head + stderr)!r}")
             if channel.recv_ready():
                 if scanner.feed(channel.recv(_CHUNK), clock.utc_now()):
                     return stderr
@@ -352,15 +351,15 @@ def explain_error(error: Exception, step: str, where: str, conn_id: str, *, time
         return CollectError(
             "unreachable", f"{where}: name not resolved ({said}): check it, or give an address"
         )
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        said += "; it is this worker that has too many: lower concurrency, or raise its limit (ulimit -n)"
     if "banner" in said:
         said += "; a server with too many logins at once does that: see its MaxStartups, or lower concurrency"
     return CollectError("unreachable", f"{where}: could not {step}: {said}")
 
 
 class _HostKeyJudge(paramiko.MissingHostKeyPolicy):
-    """Checks each host key against the parsed file; the client's own list stays empty, so it is always
-    asked.
-    """
+    """Checks each host key against the parsed file; the client's own list stays empty, so all come here."""
 
     def __init__(self, match: Match, check: HostKeyCheck, address: str, port: int) -> None:
         self._match = match

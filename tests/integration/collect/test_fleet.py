@@ -406,6 +406,18 @@ def test_a_host_that_never_ends_its_sample_times_out(sshd_hosts: Sequence[SshdSe
     assert time.monotonic() - started < 10
 
 
+def test_a_host_that_asks_something_is_quoted_when_it_times_out(
+    start_sshd: Callable[..., SshdServer],
+) -> None:
+    asking = "echo 'Your password has expired.'; printf 'New password: ' >&2; exec sleep 20"
+    server = start_sshd("asking", extra_config=[f"ForceCommand {asking}"])
+
+    row = collect_one(target_of(server), policy_of(server), host_timeout=1.5)
+
+    assert row["outcome"] == "timeout"
+    assert "'Your password has expired. New password:'" in row["error"]
+
+
 def test_a_host_that_hangs_does_not_delay_the_others(
     sshd_hosts: Sequence[SshdServer], serve: Callable[..., int]
 ) -> None:

@@ -42,6 +42,9 @@ def make_session(target: Target, policy: SshPolicy | None = None) -> SshSession:
         ),
         pytest.param(ConnectionRefusedError(111, "refused"), False, "unreachable", "refused", id="refused"),
         pytest.param(OSError(113, "No route to host"), False, "unreachable", "No route", id="no-route"),
+        pytest.param(
+            OSError(24, "Too many open files"), False, "unreachable", "lower concurrency", id="files"
+        ),
         pytest.param(EOFError(), False, "unreachable", "EOFError", id="end-without-text"),
         pytest.param(
             paramiko.SSHException("Error reading SSH protocol banner"),
