@@ -86,9 +86,9 @@ def describe(breach: Breach) -> str:
         at_least = "at least " if breach.open_start else ""
         since = _clock_time(breach, breach.since)
         held = f"for {at_least}{format_duration(breach.duration_seconds)} since {since}"
-    peak = "" if _is_truth(rule) else f"; peak {format_value(rule, find_peak(breach))}"
-    current, threshold = format_value(rule, breach.values[-1]), format_value(rule, float(rule.threshold))
-    return f"{where}: {what} is {current} ({rule.op} {threshold} {held}{peak})"
+    peak = "" if _is_truth(rule) else f"; peak {_format_beside_threshold(rule, find_peak(breach))}"
+    current = _format_beside_threshold(rule, breach.values[-1])
+    return f"{where}: {what} is {current} ({rule.op} {_format_threshold(rule)} {held}{peak})"
 
 
 def find_peak(breach: Breach) -> float:
@@ -115,6 +115,18 @@ def format_value(rule: AlertRule, value: float) -> str:
     if unit == "s" and value >= 60:
         return format_duration(value)
     return f"{_round(value)} {unit}".rstrip()
+
+
+def _format_threshold(rule: AlertRule) -> str:
+    return format_value(rule, float(rule.threshold))
+
+
+def _format_beside_threshold(rule: AlertRule, value: float) -> str:
+    """Return a value with its unit, in full if rounding would hide that it is not the threshold."""
+    text = format_value(rule, value)
+    if value == rule.threshold or text != _format_threshold(rule):
+        return text
+    return f"{value:.12g} {find_unit(rule)}".rstrip()
 
 
 def draw_sparkline(values: Sequence[float]) -> str:

@@ -38,6 +38,14 @@ def make_breach(
             "db-1: cpu_usage is 95 % (> 90 % for at least 1 d since 2026-05-04 12:04:10Z; peak 95 %)",
         ),
         (
+            make_breach([90.04], **{"for": 0}),
+            "db-1: cpu_usage is 90.04 % (> 90 % at 12:04:10Z; peak 90.04 %)",
+        ),
+        (
+            make_breach([2**30 - 1, 2**30], metric="memory_available", op="<=", threshold=2**30),
+            "db-1: memory_available is 1 GiB (<= 1 GiB for 1 min since 12:04:10Z; peak 1073741823 bytes)",
+        ),
+        (
             make_breach([0, 0, 0], metric="up", op="==", threshold=False),
             "db-1: up is false (== false for 2 min since 12:04:10Z)",
         ),
