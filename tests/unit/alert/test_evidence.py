@@ -42,8 +42,8 @@ def make_breach(
             "db-1: cpu_usage is 90.04 % (> 90 % at 12:04:10Z; peak 90.04 %)",
         ),
         (
-            make_breach([2**30 - 1, 2**30], metric="memory_available", op="<=", threshold=2**30),
-            "db-1: memory_available is 1 GiB (<= 1 GiB for 1 min since 12:04:10Z; peak 1073741823 bytes)",
+            make_breach([2**30 + 7, 2**30], metric="memory_used", op=">=", threshold=2**30),
+            "db-1: memory_used is 1 GiB (>= 1 GiB for 1 min since 12:04:10Z; peak 1073741831 bytes)",
         ),
         (
             make_breach([0, 0, 0], metric="up", op="==", threshold=False),
