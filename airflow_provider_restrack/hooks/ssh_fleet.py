@@ -4,6 +4,7 @@ them.
 
 from __future__ import annotations
 
+import binascii
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ _SSH_CONFIG = "~/.ssh/config"
 # The ssh provider's hook wants a host to read its settings for; what it finds for this one is not used.
 _NO_HOST = "restrack-fleet.invalid"
 _TEST_TIMEOUT_S = 10.0
+_MAX_PORT = 65535
 
 
 class SSHFleetHook(BaseHook):
@@ -73,20 +75,21 @@ class SSHFleetHook(BaseHook):
         from airflow_provider_restrack.collect.ssh import SshSession
 
         try:
+            policy = self.policy()
             if not self._connection.host:
                 return (
                     False,
                     f"connection {self.ssh_conn_id!r} names no host to log in to; its settings are readable",
                 )
             (target,) = parse_hosts([self._connection.host])
-            session = SshSession(target, self.policy(), AgentRun(b""), _TEST_TIMEOUT_S)
+            session = SshSession(target, policy, AgentRun(b""), _TEST_TIMEOUT_S)
             try:
                 session.log_in(clock.monotonic() + _TEST_TIMEOUT_S)
             finally:
                 session.close()
         except (AirflowException, CollectError, ValueError) as error:
             return False, str(error)
-        return True, f"logged in to {session.where}, host key checked: {self.policy().host_key_check}"
+        return True, f"logged in to {session.where}, host key checked: {policy.host_key_check}"
 
     @cached_property
     def _connection(self) -> Connection:
@@ -125,6 +128,7 @@ class SSHFleetHook(BaseHook):
 
     def _parse(self) -> SSHHook:
         """Let the ssh provider read the connection, without a second lookup."""
+        import paramiko
         from airflow.providers.ssh.hooks.ssh import SSHHook
 
         connection = self._connection
@@ -134,8 +138,18 @@ class SSHFleetHook(BaseHook):
             def get_connection(cls, conn_id: str) -> Connection:  # noqa: ARG003 - it is the one already read
                 return connection
 
+        # The system's resolver takes a larger number and connects to another port.
+        if connection.port is not None and not 1 <= connection.port <= _MAX_PORT:
+            raise ValueError(
+                f"connection {self.ssh_conn_id!r}: port {connection.port}: give 1 to {_MAX_PORT}"
+            )
         try:
             return _ParsedConnection(ssh_conn_id=self.ssh_conn_id, remote_host=connection.host or _NO_HOST)
+        except (binascii.Error, paramiko.SSHException) as error:
+            raise ValueError(
+                f"connection {self.ssh_conn_id!r}: extra `host_key` is no public key ({error}): write type"
+                " and key as `ssh-keyscan` prints them"
+            ) from error
         except (AirflowException, ValueError, TypeError) as error:
             raise ValueError(f"connection {self.ssh_conn_id!r}: {error}") from error
 

@@ -181,6 +181,8 @@ def test_the_client_configuration_is_read_for_each_host(
         pytest.param({"private_key": "one line"}, "BEGIN and END", id="private-key-no-key"),
         pytest.param({"known_hosts": "/no/such/file"}, "known_hosts", id="known-hosts-missing"),
         pytest.param({"host_key": "ssh-dss AAAA"}, "DSA", id="host-key-dss"),
+        pytest.param({"host_key": "ssh-ed25519 !!!"}, "`host_key`", id="host-key-no-key"),
+        pytest.param({"host_key": "AAA"}, "`host_key`", id="host-key-no-base64"),
         pytest.param({"host_key": HOST_KEY, "no_host_key_check": True}, "host key", id="contradiction"),
         pytest.param({"conn_timeout": "soon"}, "soon", id="no-number"),
     ],
@@ -214,6 +216,25 @@ def test_a_connection_without_a_host_cannot_be_tested(
         False,
         "connection 'ssh_test' names no host to log in to; its settings are readable",
     )
+
+
+def test_a_connection_that_cannot_be_read_is_not_said_to_be_readable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extra = {"private_key": "one line"}
+    monkeypatch.setenv("AIRFLOW_CONN_SSH_TEST", json.dumps({"conn_type": "ssh", "extra": extra}))
+
+    worked, message = SSHFleetHook("ssh_test").test_connection()
+
+    assert not worked
+    assert "BEGIN and END" in message
+
+
+def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SSH_TEST", json.dumps({"conn_type": "ssh", "port": 99999}))
+
+    with pytest.raises(ValueError, match="connection 'ssh_test': port 99999"):
+        SSHFleetHook("ssh_test").policy()
 
 
 def test_testing_a_connection_that_is_not_defined_says_so() -> None:
