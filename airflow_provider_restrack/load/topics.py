@@ -169,7 +169,9 @@ def read_topics(admin: Any, names: Sequence[str], *, origin: str, timeout_s: flo
     """
     try:
         metadata = admin.list_topics(timeout=timeout_s)
-        existing = [name for name in names if name in metadata.topics]
+        # One with an error has no partitions yet: another run is creating it at this moment.
+        topics = {name: topic for name, topic in metadata.topics.items() if topic.error is None}
+        existing = [name for name in names if name in topics]
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in existing]
         configs = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
         settings = {
@@ -213,9 +215,11 @@ def create_topics(
     """
     if not plan.create:
         return
-    _request(admin, plan, origin=origin, timeout_s=timeout_s, validate_only=False)
+    taken = _request(admin, plan, origin=origin, timeout_s=timeout_s, validate_only=False)
+    # A topic of another run may have fewer partitions: that is a difference, and not one still to come.
+    partitions = {spec.name: 1 if spec.name in taken else spec.partitions for spec in plan.create}
     deadline = now() + timeout_s
-    while waiting := _list_unready(admin, plan, origin=origin, timeout_s=timeout_s):
+    while waiting := _list_unready(admin, partitions, origin=origin, timeout_s=timeout_s):
         if now() >= deadline:
             raise KafkaUnavailableError(
                 f"{origin} created {', '.join(waiting)}, but not every partition has a leader"
@@ -224,10 +228,12 @@ def create_topics(
         sleep(_POLL_S)
 
 
-def _request(admin: Any, plan: TopicPlan, *, origin: str, timeout_s: float, validate_only: bool) -> None:
-    """Send one request for all topics of a plan, and check the answer for each."""
+def _request(
+    admin: Any, plan: TopicPlan, *, origin: str, timeout_s: float, validate_only: bool
+) -> frozenset[str]:
+    """Send one request for all topics of a plan, check each answer, and return those that exist by now."""
     if not plan.create:
-        return
+        return frozenset()
     topics = [
         NewTopic(spec.name, spec.partitions, spec.replication, config=spec.creation_settings)
         for spec in plan.create
@@ -235,25 +241,28 @@ def _request(admin: Any, plan: TopicPlan, *, origin: str, timeout_s: float, vali
     answers = admin.create_topics(
         topics, operation_timeout=timeout_s, request_timeout=timeout_s, validate_only=validate_only
     )
+    taken = set()
     for name, answer in answers.items():
         try:
             answer.result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise _unavailable(error, origin, timeout_s, f"create topic {name}") from error
+            taken.add(name)
+    return frozenset(taken)
 
 
-def _list_unready(admin: Any, plan: TopicPlan, *, origin: str, timeout_s: float) -> list[str]:
-    """Return the new topics that clients cannot use yet."""
+def _list_unready(admin: Any, partitions: Mapping[str, int], *, origin: str, timeout_s: float) -> list[str]:
+    """Return the new topics, of so many partitions, that clients cannot use yet."""
     try:
         topics = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
         raise _unavailable(error, origin, timeout_s, "list topics") from error
-    return [spec.name for spec in plan.create if not _is_ready(topics.get(spec.name), spec)]
+    return [name for name, count in partitions.items() if not _is_ready(topics.get(name), count)]
 
 
-def _is_ready(topic: Any, spec: TopicSpec) -> bool:
-    if topic is None or topic.error is not None or len(topic.partitions) < spec.partitions:
+def _is_ready(topic: Any, partitions: int) -> bool:
+    if topic is None or topic.error is not None or len(topic.partitions) < partitions:
         return False
     return all(partition.leader >= 0 for partition in topic.partitions.values())
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_restrack.load import topics
 from airflow_provider_restrack.load.errors import ConfigurationError, KafkaUnavailableError
 from airflow_provider_restrack.operators.provision import ProvisionOperator
 from airflow_provider_restrack.store.provision import (
@@ -185,6 +186,26 @@ def test_two_runs_at_once_both_succeed(names: tuple[str, str], cassandra_session
     assert [set(outcome) for outcome in outcomes] == [{"created", "unchanged"}] * 2, outcomes
     assert set(_shape(cassandra_session, keyspace).tables) == {"system_metrics", "latest_metrics"}
     assert _run(names)["created"] == []
+
+
+def test_run_that_failed_half_way_is_completed_by_the_next(
+    names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyspace, topic = names
+    with monkeypatch.context() as broken:
+        broken.setattr(topics, "create_topics", _refuse)
+        with pytest.raises(KafkaUnavailableError):
+            _run(names)
+    everything = [
+        f"keyspace {keyspace}",
+        f"table {keyspace}.system_metrics",
+        f"table {keyspace}.latest_metrics",
+    ]
+    assert _run(names) == {"created": [f"topic {topic}"], "unchanged": everything}
+
+
+def _refuse(*_: Any, **__: Any) -> None:
+    raise KafkaUnavailableError("no broker")
 
 
 def test_ttl_of_new_tables_is_the_argument_s(names: tuple[str, str], cassandra_session: Any) -> None:

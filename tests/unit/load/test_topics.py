@@ -251,6 +251,20 @@ def test_topic_that_another_run_creates_meanwhile_is_taken() -> None:
     assert len(admin.created) == 1
 
 
+def test_topic_that_another_run_creates_with_fewer_partitions_is_left_to_the_comparison() -> None:
+    admin = FakeAdmin(_metadata({"samples": [1, 1]}), failures={"samples": KafkaError.TOPIC_ALREADY_EXISTS})
+    clock = FakeClock()
+    create_topics(admin, PLAN, origin=ORIGIN, timeout_s=5, now=clock.now, sleep=clock.sleep)
+    assert clock.time == 0
+
+
+def test_topic_that_another_run_is_creating_is_no_difference() -> None:
+    metadata = _metadata({"samples": []})
+    metadata.topics["samples"].error = KafkaError(KafkaError.LEADER_NOT_AVAILABLE)
+    found = read_topics(FakeAdmin(metadata), ["samples"], origin=ORIGIN, timeout_s=5)
+    assert plan_topics([SPEC], found) == TopicPlan((SPEC,), (), ())
+
+
 def test_refused_topic_is_named_with_the_broker_s_reason() -> None:
     admin = FakeAdmin(_metadata({}), failures={"samples": KafkaError.POLICY_VIOLATION})
     with pytest.raises(KafkaUnavailableError, match="refuses to create topic samples: the broker's reason"):
