@@ -48,10 +48,14 @@ class KafkaClientHook(KafkaBaseHook):
 
         try:
             config = self.config()
-            topics = AdminClient(config, logger=self.log).list_topics(timeout=TEST_TIMEOUT_S).topics
+            client = AdminClient(config, logger=self.log)
         except KafkaException as error:
-            servers = config["bootstrap.servers"]
-            return False, f"Kafka {servers} did not answer in {TEST_TIMEOUT_S} s: {error.args[0].str()}"
+            return False, f"Kafka connection {self.kafka_config_id!r} is not valid: {error.args[0].str()}"
         except (ValueError, TypeError) as error:
             return False, str(error)
-        return True, f"Kafka {config['bootstrap.servers']} has {len(topics)} topics"
+        servers = config["bootstrap.servers"]
+        try:
+            topics = client.list_topics(timeout=TEST_TIMEOUT_S).topics
+        except KafkaException as error:
+            return False, f"Kafka {servers} did not answer in {TEST_TIMEOUT_S} s: {error.args[0].str()}"
+        return True, f"Kafka {servers} has {len(topics)} topics"
