@@ -23,6 +23,8 @@ PERCENTILES: tuple[str, ...] = tuple(f"p{rank}" for rank in range(50, 100))
 AGGREGATES: tuple[str, ...] = ("avg", "min", "max", "last", "count", *PERCENTILES)
 METRICS: tuple[str, ...] = tuple(field.name for field in FIELDS if field.is_metric)
 DEFAULT_MIN_COVERAGE = 0.8
+# Samples are kept for weeks: a rule over years never fires, and one query a day and host would look for it.
+MAX_DURATION_S = 100 * 86400.0
 
 # What a `summary` may name: the keys of the evidence that are not lists.
 SUMMARY_FIELDS: tuple[str, ...] = (
@@ -264,7 +266,7 @@ class _RuleReader:
 
     def _read_times(self) -> tuple[float, str | None, float]:
         """Return ``for``, aggregate and window; an aggregate without a window is taken over ``for``."""
-        hold = self._value("for", parse_duration, 0.0)
+        hold = self._value("for", _read_duration, 0.0)
         window = self._value("window", _read_positive_duration, 0.0)
         if self.data.get("aggregate") is None:
             if window:
@@ -361,8 +363,15 @@ def _read_count(value: object) -> int:
     raise ValueError(f"{value!r} must be a whole number, at least 1")
 
 
-def _read_positive_duration(value: object) -> float:
+def _read_duration(value: object) -> float:
     seconds = parse_duration(value)
+    if seconds > MAX_DURATION_S:
+        raise ValueError(f"{value!r} is longer than {MAX_DURATION_S / 86400:g} days")
+    return seconds
+
+
+def _read_positive_duration(value: object) -> float:
+    seconds = _read_duration(value)
     if seconds <= 0:
         raise ValueError(f"{value!r} must be longer than 0: use {DURATION_FORMS}")
     return seconds

@@ -124,6 +124,8 @@ def test_durations_are_told_in_their_two_largest_units(seconds: float, text: str
         ({"metric": "up", "threshold": False}, "op '>' is not known; allowed: ==, !="),
         ({"for": "10x"}, "for '10x' is not a duration such as \"10m\""),
         ({"for": -1}, "for -1 is negative"),
+        ({"for": "1000000000000d"}, "for '1000000000000d' is longer than 100 days"),
+        ({"aggregate": "avg", "window": "101d"}, "window '101d' is longer than 100 days"),
         ({"aggregate": "mean"}, "did you mean 'avg'?; allowed: avg, min, max, last, count, p50 to p99"),
         ({"aggregate": "p100"}, "aggregate 'p100' is not known"),
         ({"aggregate": "avg", "for": "-"}, "window is missing: avg needs a window"),
