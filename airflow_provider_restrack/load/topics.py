@@ -180,8 +180,8 @@ def read_topics(admin: Any, names: Sequence[str], *, origin: str, timeout_s: flo
         }
     except KafkaException as error:
         raise _unavailable(error, origin, timeout_s, "list topics and their settings") from error
-    topics = {name: _describe(metadata.topics[name], settings[name]) for name in existing}
-    return TopicsState(len(metadata.brokers), topics)
+    found_topics = {name: _describe(topics[name], settings[name]) for name in existing}
+    return TopicsState(len(metadata.brokers), found_topics)
 
 
 def _describe(topic: Any, config: Mapping[str, str]) -> TopicState:
