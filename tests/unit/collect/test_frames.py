@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from airflow_provider_restrack.collect.frames import (
+    MAX_OUTPUT_BYTES,
     AgentRun,
     FrameScanner,
     estimate_clock_skew,
@@ -74,6 +76,15 @@ def test_output_beyond_the_limit_is_cut_off() -> None:
         scan(b"12345", b"678901", limit=10)
 
     assert caught.value.outcome == "parse_error"
+
+
+def test_a_flood_of_empty_lines_costs_little_time() -> None:
+    started = time.process_time()
+
+    with pytest.raises(CollectError, match="cut off"):
+        scan(*[b"\n" * 65536] * 200, limit=MAX_OUTPUT_BYTES)
+
+    assert time.process_time() - started < 1
 
 
 def test_stderr_counts_towards_the_limit() -> None:
