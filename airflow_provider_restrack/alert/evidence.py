@@ -21,6 +21,7 @@ MIN_SERIES_POINTS = 10
 SPARKLINE_CHARS = 40
 
 _BARS = "▁▂▃▄▅▆▇█"
+_PERCENT_SCALE = (0.0, 100.0)
 _BINARY_STEPS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -67,7 +68,7 @@ def describe_breach(breach: Breach, points: int = MAX_SERIES_POINTS) -> dict[str
             {"timestamp": format_utc(from_ms(time)), "value": _plain(rule, value)}
             for time, value in zip(breach.times[-points:], breach.values[-points:], strict=True)
         ],
-        "sparkline": draw_sparkline(breach.values),
+        "sparkline": draw_sparkline(breach.values, _PERCENT_SCALE if find_unit(rule) == "%" else None),
         "text": describe(breach),
     }
     evidence["summary"] = _render_summary(rule, evidence)
@@ -129,13 +130,18 @@ def _format_beside_threshold(rule: AlertRule, value: float) -> str:
     return f"{value:.12g} {find_unit(rule)}".rstrip()
 
 
-def draw_sparkline(values: Sequence[float]) -> str:
-    """Return the newest values as bars between their least and their greatest."""
+def draw_sparkline(values: Sequence[float], scale: tuple[float, float] | None = None) -> str:
+    """Return the newest values as bars.
+
+    :param scale: the values of the lowest and the highest bar; None: the least and the greatest shown. A
+        percentage has its own: drawn between 99.5 and 100, a steady load would look like a leap.
+    """
     shown = values[-SPARKLINE_CHARS:]
-    low, high = min(shown), max(shown)
+    low, high = scale or (min(shown), max(shown))
     if high == low:
         return _BARS[len(_BARS) // 2] * len(shown)
-    return "".join(_BARS[round((value - low) / (high - low) * (len(_BARS) - 1))] for value in shown)
+    top = len(_BARS) - 1
+    return "".join(_BARS[max(0, min(top, round((value - low) / (high - low) * top)))] for value in shown)
 
 
 def _is_truth(rule: AlertRule) -> bool:

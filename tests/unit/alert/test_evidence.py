@@ -109,7 +109,7 @@ def test_evidence_holds_what_a_message_needs() -> None:
             {"timestamp": "2026-05-04T12:05:10.000Z", "value": 99.0},
             {"timestamp": "2026-05-04T12:06:10.000Z", "value": 97.0},
         ],
-        "sparkline": "▁█▅",
+        "sparkline": "███",
         "text": "db-1: cpu_usage is 97 % (> 90 % for 2 min since 12:04:10Z; peak 99 %)",
         "summary": "db-1: cpu_usage is 97 % (> 90 % for 2 min since 12:04:10Z; peak 99 %)",
     }
@@ -141,3 +141,11 @@ def test_evidence_of_a_whole_fleet_stays_small_enough_for_xcom() -> None:
 def test_a_sparkline_spans_least_to_greatest(values: list[float], bars: str | None) -> None:
     drawn = draw_sparkline(values)
     assert drawn == bars if bars else len(drawn) == 40
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [([99.5, 100.0, 99.9], "███"), ([0.0, 50.0, 100.0], "▁▅█"), ([-1.0, 101.0], "▁█"), ([40.0], "▄")],
+)
+def test_a_percentage_is_drawn_on_its_own_scale(values: list[float], bars: str) -> None:
+    assert draw_sparkline(values, (0, 100)) == bars
