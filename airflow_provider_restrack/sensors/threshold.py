@@ -44,8 +44,10 @@ class ThresholdSensor(BaseSensorOperator):
 
     A rule is a dict: ``name``, ``metric``, ``op`` and ``threshold``; optional are ``for`` ("10m"; without it
     a single sample suffices), ``aggregate`` and ``window``, ``hosts`` (patterns), ``labels``,
-    ``min_coverage``, ``min_samples``, ``max_gap``, ``severity`` and ``summary``. A mistake in a rule is told
-    when the DAG is parsed if the rule is written there; in a templated rule it fails the task without retry.
+    ``min_coverage``, ``min_samples``, ``max_gap``, ``severity`` and ``summary``. ``for`` holds give or take
+    a tenth of the samples' interval: three samples 5 minutes apart are 10 minutes, whatever the scheduler's
+    jitter. A mistake in a rule is told when the DAG is parsed if the rule is written there; in a templated
+    rule it fails the task without retry.
 
     ``timeout=0`` looks once; with ``soft_fail`` the task is then skipped if nothing is breached. As in all
     sensors of Airflow, ``soft_fail`` skips a poking task only at its timeout, and a deferred one at errors
