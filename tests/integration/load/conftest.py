@@ -19,13 +19,12 @@ from airflow_provider_restrack.store import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
-NOW = clock.utc_now()
 
-
-def build_sample(host: str = "web-1", *, age_s: float = 60, **fields: Any) -> dict[str, Any]:
+def build_sample(now: datetime, host: str = "web-1", *, age_s: float = 60, **fields: Any) -> dict[str, Any]:
     """Return a finished sample, small but with fields of every kind."""
-    timestamp = clock.format_utc(NOW - timedelta(seconds=age_s))
+    timestamp = clock.format_utc(now - timedelta(seconds=age_s))
     return {
         "host": host,
         "timestamp": timestamp,
@@ -132,8 +131,8 @@ def pipeline(
 
 @pytest.fixture
 def sample() -> Callable[..., dict[str, Any]]:
-    """Return the builder of samples."""
-    return build_sample
+    """Return the builder of samples; their ages count from the start of the test."""
+    return partial(build_sample, clock.utc_now())
 
 
 @pytest.fixture
