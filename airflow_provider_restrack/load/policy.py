@@ -74,6 +74,9 @@ class LoadPolicy:
             raise ConfigurationError(
                 f"consistency is {self.consistency!r}: it must be one of {sorted(_CONSISTENCIES)}"
             )
+        from airflow_provider_restrack.load.table import parse_targets
+
+        parse_targets(self.tables)
 
 
 @dataclass(slots=True)

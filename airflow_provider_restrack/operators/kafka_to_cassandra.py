@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_restrack.templates import is_literal
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -92,6 +94,8 @@ class KafkaToCassandraOperator(BaseOperator):
         self.ttl = ttl
         self.dead_letter_topic = dead_letter_topic
         self.timestamp_field = timestamp_field
+        if is_literal([getattr(self, name) for name in self.template_fields]):
+            self._policy({}).check()
         # Made in execute: an Event holds a lock, which Airflow's copies of an operator cannot take along.
         self._stop: threading.Event | None = None
 
@@ -119,7 +123,7 @@ class KafkaToCassandraOperator(BaseOperator):
         if self._stop is not None:
             self._stop.set()
 
-    def _policy(self, context: Context) -> LoadPolicy:
+    def _policy(self, context: Context | Mapping[str, Any]) -> LoadPolicy:
         from airflow_provider_restrack.load.policy import LoadPolicy
 
         task_instance = context.get("ti")

@@ -115,3 +115,27 @@ def test_data_and_connections_are_templates() -> None:
     assert {"topics", "tables", "kafka_config_id", "cassandra_conn_id", "dead_letter_topic"} <= set(
         KafkaToCassandraOperator.template_fields
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"topics": "system_metrics"}, "topics is 'system_metrics'"),
+        ({"topics": []}, "topics is"),
+        ({"tables": ["system_metrics"]}, "keyspace"),
+        ({"tables": [{"table": "ks.t", "mode": "append"}]}, "append"),
+        ({"ttl": -1}, "ttl is -1"),
+        ({"max_records": "many"}, "max_records is 'many'"),
+        ({"consistency": "MOST"}, "consistency is 'MOST'"),
+        ({"dead_letter_topic": "t"}, "dead_letter_topic is one of topics"),
+    ],
+)
+def test_what_is_plainly_wrong_fails_when_the_dag_is_parsed(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        operator(**wrong)
+
+
+def test_templates_and_upstream_output_are_left_alone_at_parse() -> None:
+    made = operator(topics="{{ params.topics }}", tables=["{{ params.keyspace }}.t"], ttl="{{ params.ttl }}")
+
+    assert made.topics == "{{ params.topics }}"
