@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_restrack.collect.inventory import parse_hosts, parse_labels
 from airflow_provider_restrack.templates import is_literal
@@ -167,6 +167,9 @@ class RemoteMetricsOperator(BaseOperator):
         return AgentRun(read_agent_source(), self.window, self.python)
 
     def _refuse_failures(self, result: FleetResult, context: Context) -> None:
+        # Not at the top: it comes with the models of the database, which cost a parse 200 ms.
+        from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+
         from airflow_provider_restrack.collect.schedule import exceeds_failed_fraction
 
         failed = result.failed_hosts
