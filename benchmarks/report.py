@@ -25,10 +25,10 @@ def write(name: str, figures: Figures) -> Path:
 
 
 def show(figures: Figures, baseline: str, figure: str) -> str:
-    """Return a table of all figures, with the ratio of ``figure`` to the baseline contender's."""
+    """Return a table of all figures, with the ratio of ``figure`` to the baseline's, where that took part."""
     rows = []
     for work, contenders in figures.items():
-        base = contenders[baseline][figure]
+        base = contenders.get(baseline, {}).get(figure)
         for contender, values in contenders.items():
             shown = {name: f"{value:,.2f}" for name, value in values.items()}
             ratio = f"{values[figure] / base:.2f}" if base else ""

@@ -1,0 +1,1 @@
+"""The loader beside its peers, from a topic into Cassandra: rows a second, client CPU, memory, contents."""
