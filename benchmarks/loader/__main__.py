@@ -11,76 +11,31 @@ import logging
 import signal
 import sys
 import tempfile
-import uuid
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks import report
-from benchmarks.loader import contenders, fill, verify
-from benchmarks.loader.clients import Task, Usage
+from benchmarks.loader import contenders, fill
+from benchmarks.loader.bench import Bench
 from benchmarks.loader.figures import AIMS, BASELINES, summarize_runs
 from benchmarks.loader.servers import running_servers
-from benchmarks.loader.works import KEYSPACE, WORKS
-from services.cassandra import build_cluster
+from benchmarks.loader.works import WORKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
+    from benchmarks.loader.clients import Usage
     from benchmarks.loader.contenders import Contender
-    from benchmarks.loader.fill import Filled
     from benchmarks.loader.works import Work
-    from services import Instance
 
 log = logging.getLogger("benchmarks.loader")
 
+# Java compiles what runs often: without some runs before, the first contender meets slower servers than the
+# others. The first three take both ways of writing, batches and single rows.
 _WARM_UP_SHARE = 0.1
+_WARM_UP_CONTENDERS = 3
 _CHECK_PEER = ("go-batch", "shared-batch", "go-conc", "shared-conc")
 _NOISE = 0.1  # of two runs of the same program
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """The servers at hand, and a scratch directory for what a contender wants to write."""
-
-    instance: Instance
-    scratch: Path
-
-    @contextmanager
-    def session(self) -> Iterator[Any]:
-        """Yield a session of the benchmark's own."""
-        cluster = build_cluster(self.instance.cassandra.address, timeout_s=30.0)
-        try:
-            yield cluster.connect()
-        finally:
-            cluster.shutdown()
-
-    def run(self, contender: Contender, work: Work, filled: Filled) -> Usage:
-        """Run a contender once, into a table of its own, and check what it has stored.
-
-        :raises ContenderError: if it fails, or the table does not hold what the topic does.
-        """
-        with self.session() as session, fill.fresh_table(session, work.columns) as table:
-            task = Task(
-                bootstrap=self.instance.kafka.bootstrap,
-                cassandra_port=self.instance.cassandra.address[1],
-                topic=filled.topic,
-                table=table,
-                columns=work.columns,
-                rows=filled.contents.rows,
-                group=f"{contender.name}-{uuid.uuid4().hex[:12]}",
-            )
-            usage = contenders.run_contender(contender.name, contender.command(task), self.scratch)
-            with self.session() as reader:
-                found = verify.read_contents(reader, f"{KEYSPACE}.{table}", work.columns)
-        wrong = verify.describe_difference(filled.contents, found)
-        if wrong or usage.rows != found.rows:
-            raise contenders.ContenderError(
-                f"{work.name}: after {contender.name} the table {wrong or f'holds {found}'};"
-                f" it reports {usage.rows} rows"
-            )
-        return usage
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -154,8 +109,7 @@ def measure(
     warm_up = max(1, round(work.rows * _WARM_UP_SHARE))
     topics = {rows: fill.fill_topic(bootstrap, work, rows) for rows in {*counts.values(), warm_up}}
     log.info("%s: topics of %s rows filled", work.name, ", ".join(map(str, sorted(topics))))
-    # Java compiles what runs often: without this the first contender meets slower servers than the others.
-    for contender in list(chosen.values())[:2]:
+    for contender in list(chosen.values())[:_WARM_UP_CONTENDERS]:
         bench.run(contender, work, topics[warm_up])
     runs: dict[str, list[Usage]] = {name: [] for name in chosen}
     for turn in range(arguments.runs):
