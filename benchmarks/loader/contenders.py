@@ -57,7 +57,7 @@ def list_contenders(go_binary: Path) -> dict[str, Contender]:
         Contender("go-batch", go_command(go_binary, "batch")),
         Contender("go-conc", go_command(go_binary, "conc")),
         Contender("provider", python_command("provider"), most_rows=3_000),
-        Contender("execute-concurrent", python_command("execute-concurrent"), most_rows=20_000),
+        Contender("execute-concurrent", python_command("execute-concurrent"), most_rows=10_000),
     )
     return {contender.name: contender for contender in contenders}
 
@@ -92,7 +92,9 @@ def build_go(source: Path, name: str) -> Path:
     """
     go = shutil.which("go")
     if go is None:
-        raise ContenderError("go is not on the PATH: install Go, or leave out --contenders go-batch go-conc")
+        raise ContenderError(
+            "go is not on the PATH: install Go, or leave out go-batch and go-conc with --contenders"
+        )
     binary = BINARIES / name
     BINARIES.mkdir(parents=True, exist_ok=True)
     # Modules are resolved by go.sum alone: a shared source may stand in a directory that is read-only.
