@@ -12,7 +12,9 @@ from cassandra import InvalidRequest, Unauthorized
 from airflow_provider_restrack.load.decode import Decoder, plan_fields
 from airflow_provider_restrack.load.encode import RowEncoder, build_insert
 from airflow_provider_restrack.load.errors import ConfigurationError, RejectError, StoreError
+from airflow_provider_restrack.load.pack import PackedEncoder, arrange
 from airflow_provider_restrack.load.table import check_mapping, parse_targets, plan_table, read_columns
+from airflow_provider_restrack.load.wire import open_packing
 from airflow_provider_restrack.store.session import DRIVER_ERRORS
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class RowMaker:
     """Makes the rows of a record: decoder, encoders of the tables, and the rules of write time and TTL."""
 
     decoder: Decoder
-    encoders: tuple[RowEncoder, ...]
+    encoders: tuple[RowEncoder | PackedEncoder, ...]
     timestamp_position: int
     ttl: int | None
 
@@ -68,16 +70,20 @@ def build_row_maker(policy: LoadPolicy, session: Any) -> RowMaker:
             columns[target] = read_columns(session, target, connection=policy.cassandra_connection)
     check_mapping(columns, policy.columns)
     plans = [
-        plan_table(target, found, policy.columns, timestamp_field=policy.timestamp_field)
+        arrange(plan_table(target, found, policy.columns, timestamp_field=policy.timestamp_field))
         for target, found in columns.items()
     ]
     fields = plan_fields(plans, policy.timestamp_field)
     decoder = Decoder(fields)
-    encoders = []
+    encoders: list[RowEncoder | PackedEncoder] = []
     for plan in plans:
         with _naming(f"prepare the writes to {plan.target.full_name}", policy):
             prepared = session.prepare(build_insert(plan, with_ttl=policy.ttl is not None))
-        encoders.append(RowEncoder(plan, prepared, fields, decoder.position))
+        packed = open_packing(session, prepared, plan)
+        if packed is None:
+            encoders.append(RowEncoder(plan, prepared, fields, decoder.position))
+        else:
+            encoders.append(PackedEncoder(plan, packed, fields, decoder.position))
     return RowMaker(decoder, tuple(encoders), decoder.position[policy.timestamp_field], policy.ttl)
 
 

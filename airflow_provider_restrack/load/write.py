@@ -169,24 +169,12 @@ class Writer:
     def _send(self, batch: _Batch) -> None:
         batch.tries += 1
         self._in_flight += 1
-        future = self._session.execute_async(self._statement(batch.rows))
+        future = self._session.execute_async(build_statement(batch.rows, self._level))
         answers = self._answers
         future.add_callbacks(
             callback=lambda _rows: answers.put((batch, future, None)),
             errback=lambda error: answers.put((batch, future, error)),
         )
-
-    def _statement(self, rows: Sequence[EncodedRow]) -> Any:
-        if len(rows) == 1:
-            statement = rows[0].statement
-            if self._level is not None:
-                statement.consistency_level = self._level
-        else:
-            statement = BatchStatement(batch_type=BatchType.UNLOGGED, consistency_level=self._level)
-            for row in rows:
-                statement.add(row.statement)
-        statement.is_idempotent = True  # the write timestamps are the rows' own: twice is the same as once
-        return statement
 
     def _handle(self, batch: _Batch, future: Any, error: Exception | None) -> None:
         self._in_flight -= 1
@@ -235,3 +223,23 @@ class Writer:
             f" {batch.target.full_name} at {level}, by {host}, in {batch.tries} tries:"
             f" {type(error).__name__}: {error}"
         )
+
+
+def build_statement(rows: Sequence[EncodedRow], level: int | None) -> Any:
+    """Return the statement that writes rows of one partition.
+
+    :param level: the consistency level; None leaves it to the execution profile.
+    """
+    packed = rows[0].packed
+    if packed is not None:
+        statement = packed.statement(rows, level)
+    elif len(rows) == 1:
+        statement = rows[0].statement
+        if level is not None:
+            statement.consistency_level = level
+    else:
+        statement = BatchStatement(batch_type=BatchType.UNLOGGED, consistency_level=level)
+        for row in rows:
+            statement.add(row.statement)
+    statement.is_idempotent = True  # the write timestamps are the rows' own: twice is the same as once
+    return statement
