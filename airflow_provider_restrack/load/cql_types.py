@@ -107,7 +107,8 @@ def to_microseconds(value: datetime | int) -> int:
     """Return an ``Instant`` as microseconds since 1970: the unit of a write timestamp."""
     if isinstance(value, int):
         return value * 1000
-    return (value - EPOCH) // _MICROSECOND
+    since = value - EPOCH  # its parts, as dividing it by a timedelta takes a fifth longer
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def to_millis(value: datetime | int) -> int:

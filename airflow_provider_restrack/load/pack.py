@@ -1,7 +1,8 @@
 """Packs decoded values into the bytes of a statement's values: binding was most of what a row costs.
 
-The driver looks at every value's type again, makes an object of each and joins them by 132 small writes; here
-all of it is decided once a table, from its columns. A full sample takes 10 µs where ``bind`` takes 60.
+The driver looks at every value's type again and makes an object of each; here all of it is decided once a
+table, from its columns. A full sample takes 12 µs where ``bind`` takes 64, a row of 9 columns 2 where ``bind``
+takes 11 (``benchmarks/encode.py``).
 """
 
 from __future__ import annotations
@@ -12,47 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from cassandra.query import UNSET_VALUE
 
+from airflow_provider_restrack.load.cells import FIXED, TEXTS, Template, cell_of, is_same, length, number_cell
 from airflow_provider_restrack.load.cql_types import day_of
 from airflow_provider_restrack.load.encode import EncodedRow, RowEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from airflow_provider_restrack.load.cql_types import CqlType
+    from airflow_provider_restrack.load.cells import Cell
     from airflow_provider_restrack.load.decode import FieldPlan
     from airflow_provider_restrack.load.table import Source, TablePlan
     from airflow_provider_restrack.load.wire import PackedTable
 
-    Cell = Callable[[Any], bytes]  # a value that is there, as the protocol has it: its length, then its bytes
     Getter = Callable[[list[Any]], Any]  # the driver's value of a column, out of the decoded ones
 
-# struct's code and the width of the types whose decoded value is packed as it is.
-_FIXED = {
-    "boolean": ("b", 1), "tinyint": ("b", 1), "smallint": ("h", 2), "int": ("i", 4), "bigint": ("q", 8),
-    "float": ("f", 4), "double": ("d", 8), "date": ("I", 4), "time": ("q", 8),
-}  # fmt: skip
-_NUMBERS = frozenset(_FIXED) - {"date", "time"}  # those that need no conversion inside a collection either
-_TEXTS = {"text": "utf-8", "varchar": "utf-8", "ascii": "ascii"}
 # Types of which equal values have equal bytes; 0.0 and -0.0, or 1.0 and 1.00, have not.
-_CACHED_KEYS = {
-    *_TEXTS,
-    "tinyint",
-    "smallint",
-    "int",
-    "bigint",
-    "date",
-    "time",
-    "timestamp",
-    "uuid",
-    "timeuuid",
-}
+_CACHED_KEYS = frozenset(TEXTS) | {
+    "tinyint", "smallint", "int", "bigint", "date", "time", "timestamp", "uuid", "timeuuid",
+}  # fmt: skip
 _MAX_PATTERNS = 16  # of absent fields in one table; where there are more, columns are packed one by one
-_MAX_CACHED = 20_000  # partitions and shapes of maps remembered; a few MB
-_MAX_CACHED_BYTES = 512
-_MAX_CACHED_ITEMS = 64
-_length = struct.Struct(">i").pack
-_LENGTHS = [_length(size) for size in range(256)]
-NULL, UNSET = _length(-1), _length(-2)
+_MAX_MISSES = 1000  # rows that no pattern fits, after which they are learnt anew: 50 µs each
+_MAX_PARTITIONS = 20_000  # remembered, each a few hundred bytes
+_MAX_PARTITION_BYTES = 512
+NULL, UNSET = length(-1), length(-2)
 _write_time = struct.Struct(">iq").pack
 _write_time_and_ttl = struct.Struct(">iqii").pack
 # Whatever goes wrong here, the driver's own binding says what it is.
@@ -67,7 +50,7 @@ def arrange(plan: TablePlan) -> TablePlan:
 
 
 def _is_plain(source: Source) -> bool:
-    return source.column.cql.name in _FIXED and source.fallback is None
+    return source.column.cql.name in FIXED and source.fallback is None
 
 
 def _end_of_run(plan: TablePlan, prepared: Any, fields: Mapping[str, FieldPlan]) -> int:
@@ -76,7 +59,7 @@ def _end_of_run(plan: TablePlan, prepared: Any, fields: Mapping[str, FieldPlan])
     for source, column in zip(plan.sources[end:], prepared.column_metadata[end:], strict=False):
         if not _is_plain(source) or fields[source.field].is_instant:
             break
-        if not _is_same(source.column.cql, column.type):
+        if not is_same(source.column.cql, column.type):
             break
         end += 1
     return end
@@ -108,13 +91,18 @@ class PackedEncoder:
         self._partition = _Partition(
             plan.sources[:size], getters[:size], cells[:size], self._reference.check_key
         )
-        self._clustering = list(zip(getters[size:count], cells[size:count], strict=True))
+        self._clustering = [
+            _taker(source, getter, cell, position)
+            for source, getter, cell in zip(
+                plan.sources[size:count], getters[size:count], cells[size:count], strict=True
+            )
+        ]
         self._fixed_key = all(
-            source.column.cql.name in _FIXED or source.column.cql.name == "timestamp"
+            source.column.cql.name in FIXED or source.column.cql.name == "timestamp"
             for source in plan.sources[size:count]
         )
         end = _end_of_run(plan, packed.prepared, fields)
-        codes = [_FIXED[source.column.cql.name] for source in plan.sources[count:end]]
+        codes = [FIXED[source.column.cql.name] for source in plan.sources[count:end]]
         where = [position[source.field] for source in plan.sources[count:end]]
         self._run = _Run(where, codes, self._absent)
         # An empty collection that is not frozen is a deletion in Cassandra; absent is not deleted.
@@ -127,8 +115,8 @@ class PackedEncoder:
         try:
             partition_key, head = self._partition.find(values)
             parts, key = [head], list(partition_key)
-            for get, cell in self._clustering:
-                packed = cell(get(values))
+            for take in self._clustering:
+                packed = take(values)
                 parts.append(packed)
                 key.append(packed[4:])
             if not self._fixed_key:
@@ -142,7 +130,10 @@ class PackedEncoder:
                     parts.append(absent)
                 else:
                     parts.append(cell(value))
-            parts.append(self._tail(write_us, ttl_s))
+            if ttl_s is not None or self._has_ttl:
+                parts.append(self._tail(write_us, ttl_s))
+            else:
+                parts.append(_write_time(8, write_us))
         except _ERRORS:
             return self._bind(values, write_us, ttl_s, record)
         body = b"".join(parts)
@@ -151,7 +142,7 @@ class PackedEncoder:
 
     def _tail(self, write_us: int, ttl_s: int | None) -> bytes:
         if not self._has_ttl:
-            return _write_time(8, write_us)
+            raise ValueError("the statement has no marker for a time to live")
         return _write_time_and_ttl(8, write_us, 4, ttl_s)
 
     def _bind(self, values: list[Any], write_us: int, ttl_s: int | None, record: Any) -> EncodedRow:
@@ -164,13 +155,13 @@ class PackedEncoder:
 def pack_bound(values: Iterable[Any]) -> bytes:
     """Return what the driver writes for the values of a bound statement."""
     return b"".join(
-        NULL if value is None else UNSET if value is UNSET_VALUE else _length(len(value)) + value
+        NULL if value is None else UNSET if value is UNSET_VALUE else length(len(value)) + value
         for value in values
     )
 
 
 class _Partition:
-    """Packs partition keys; a fleet has few, so each is packed and checked once."""
+    """Packs partition keys; a fleet has few, so each is packed and checked once (0.3 µs a row; 2.6 anew)."""
 
     def __init__(
         self,
@@ -197,8 +188,8 @@ class _Partition:
         found = self._known.get(key)
         if found is None:
             found = self._pack(key)
-            if len(found[1]) <= _MAX_CACHED_BYTES:
-                if len(self._known) >= _MAX_CACHED:
+            if len(found[1]) <= _MAX_PARTITION_BYTES:
+                if len(self._known) >= _MAX_PARTITIONS:
                     self._known.clear()
                 self._known[key] = found
         return found
@@ -208,22 +199,6 @@ class _Partition:
         parts = tuple(one[4:] for one in packed)
         self._check(parts)
         return parts, b"".join(packed)
-
-
-class _Template:
-    """Bytes with gaps for numbers, filled by one call: constants stand in the same struct as the numbers."""
-
-    __slots__ = ("_arguments", "_pack")
-
-    def __init__(self, constants: Sequence[bytes], codes: Sequence[str], end: bytes = b"") -> None:
-        layout = "".join(f"{len(one)}s{code}" for one, code in zip(constants, codes, strict=True))
-        self._arguments: list[Any] = [one for constant in constants for one in (constant, None)] + [end]
-        self._pack = struct.Struct(f">{layout}{len(end)}s").pack
-
-    def fill(self, numbers: Iterable[Any]) -> bytes:
-        arguments = self._arguments
-        arguments[1:-1:2] = numbers
-        return self._pack(*arguments)
 
 
 class _Pattern:
@@ -238,17 +213,18 @@ class _Pattern:
             if missing:
                 waiting += absent
                 continue
-            constants.append(waiting + _length(width))
+            constants.append(waiting + length(width))
             kept.append(code)
             waiting = b""
-        self.fill = _Template(constants, kept, waiting).fill
+        self.fill = Template(constants, kept, waiting).fill
         self.present = _items([index for index, missing in zip(where, gone, strict=True) if not missing])
-        self.absent = _items([index for index, missing in zip(where, gone, strict=True) if missing])
+        absent_where = [index for index, missing in zip(where, gone, strict=True) if missing]
+        self.absent = _items(absent_where) if absent_where else None
         self.nones = (None,) * self.missing
 
 
 class _Run:
-    """Packs columns of fixed width that stand side by side: 48 of them take 2 µs, one by one they take 8.
+    """Packs columns of fixed width that stand side by side: 48 of them take 2 µs, one by one they take 10.
 
     Which fields are absent is the same in nearly all samples of a host, so there is a template for each such
     pattern. Those with more absences come first: none then matches a row of another known pattern.
@@ -257,12 +233,14 @@ class _Run:
     def __init__(self, where: Sequence[int], codes: Sequence[tuple[str, int]], absent: bytes) -> None:
         self._where, self._codes, self._absent = where, codes, absent
         self._patterns: list[_Pattern] = []
-        self._cells = [_number_cell(code, width) for code, width in codes]
+        self._cells = [number_cell(code, width) for code, width in codes]
+        self._misses = 0
 
     def pack(self, values: list[Any]) -> tuple[bytes, int]:
         """Return the cells, and how many of them are absent."""
         for pattern in self._patterns:
-            if pattern.absent(values) == pattern.nones:
+            absent = pattern.absent
+            if absent is None or absent(values) == pattern.nones:
                 try:
                     return pattern.fill(pattern.present(values)), pattern.missing
                 except struct.error:  # a further value is None
@@ -270,11 +248,15 @@ class _Run:
         return self._learn(values)
 
     def _learn(self, values: list[Any]) -> tuple[bytes, int]:
-        gone = tuple(values[index] is None for index in self._where)
-        if len(self._patterns) >= _MAX_PATTERNS or any(one.gone == gone for one in self._patterns):
+        gone = tuple([values[index] is None for index in self._where])
+        if len(self._patterns) >= _MAX_PATTERNS:
+            self._misses += 1
+            if self._misses >= _MAX_MISSES:  # what came first need not be what comes often
+                self._patterns.clear()
+                self._misses = 0
             return self._pack_each(values), sum(gone)
         pattern = _Pattern(self._where, self._codes, self._absent, gone)
-        packed = pattern.fill(pattern.present(values))
+        packed = pattern.fill(pattern.present(values))  # an error here is a value's: nothing is learnt of it
         self._patterns.append(pattern)
         self._patterns.sort(key=lambda one: -one.missing)
         return packed, pattern.missing
@@ -289,7 +271,10 @@ class _Run:
 def _items(indices: Sequence[int]) -> Callable[[list[Any]], tuple[Any, ...]]:
     if len(indices) > 1:
         return itemgetter(*indices)
-    return lambda values: tuple([values[index] for index in indices])
+    if not indices:
+        return lambda _values: ()
+    [only] = indices
+    return lambda values: (values[only],)
 
 
 def _getter(source: Source, fields: Mapping[str, FieldPlan], position: Mapping[str, int]) -> Getter:
@@ -302,6 +287,16 @@ def _getter(source: Source, fields: Mapping[str, FieldPlan], position: Mapping[s
     if instant:
         return lambda values: None if (value := values[index]) is None else day_of(value)
     return itemgetter(index)
+
+
+def _taker(
+    source: Source, get: Getter, cell: Cell, position: Mapping[str, int]
+) -> Callable[[list[Any]], bytes]:
+    """Return what takes and packs a column that must be there."""
+    if source.column.cql.name != "timestamp":
+        return lambda values: cell(get(values))
+    index = position[source.field]
+    return lambda values: cell(values[index] // 1000)  # an absent one raises
 
 
 def _derived_day(index: int, fallback: int, *, instant: bool) -> Getter:
@@ -318,131 +313,6 @@ def _derived_day(index: int, fallback: int, *, instant: bool) -> Getter:
 def _cells(plan: TablePlan, prepared: Any) -> list[Cell]:
     columns = prepared.column_metadata
     return [
-        _cell(source.column.cql, column.type, prepared.protocol_version)
+        cell_of(source.column.cql, column.type, prepared.protocol_version)
         for source, column in zip(plan.sources, columns, strict=False)
     ]
-
-
-def _cell(cql: CqlType, kind: Any, version: int) -> Cell:
-    """Return what packs a column's values; those of rarer types go through the driver's own type."""
-    driver = _driver_cell(kind, version)
-    if not _is_same(cql, kind):
-        return driver
-    if cql.arguments:
-        return _collection_cell(cql, driver)
-    if cql.name in _FIXED:
-        return _number_cell(*_FIXED[cql.name])
-    if cql.name in _TEXTS:
-        return _text_cell(_TEXTS[cql.name])
-    return {"timestamp": _number_cell("q", 8), "uuid": _uuid_cell, "timeuuid": _uuid_cell}.get(
-        cql.name, driver
-    )
-
-
-def _collection_cell(cql: CqlType, driver: Cell) -> Cell:
-    names = [one.name for one in cql.arguments]
-    if cql.name == "list" and names[0] in _NUMBERS:
-        return _list_cell(*_FIXED[names[0]], driver)
-    if cql.name == "map" and names[0] in _TEXTS and names[1] in _NUMBERS:
-        return _map_cell(_TEXTS[names[0]], *_FIXED[names[1]], driver)
-    if cql.name == "map" and names[0] in _TEXTS and names[1] in _TEXTS:
-        return _labels_cell(driver)
-    return driver
-
-
-def _is_same(cql: CqlType, kind: Any) -> bool:
-    """Whether the driver has a column's type under the same name as the schema."""
-    named = kind.typename == cql.name or {kind.typename, cql.name} == {"text", "varchar"}
-    inner = tuple(kind.subtypes)
-    return named and len(inner) == len(cql.arguments) and all(map(_is_same, cql.arguments, inner))
-
-
-def _number_cell(code: str, width: int) -> Cell:
-    pack = struct.Struct(f">i{code}").pack
-    return lambda value: pack(width, value)
-
-
-def _text_cell(encoding: str) -> Cell:
-    def cell(value: str) -> bytes:
-        raw = value.encode(encoding)
-        size = len(raw)
-        return (_LENGTHS[size] if size < 256 else _length(size)) + raw
-
-    return cell
-
-
-def _uuid_cell(value: Any) -> bytes:
-    raw: bytes = value.int.to_bytes(16, "big")  # as its property ``bytes``, without that call
-    return b"\x00\x00\x00\x10" + raw
-
-
-def _driver_cell(kind: Any, version: int) -> Cell:
-    def cell(value: Any) -> bytes:
-        if value is None:
-            raise ValueError("no value")
-        raw: bytes = kind.serialize(value, version)
-        return _length(len(raw)) + raw
-
-    return cell
-
-
-def _list_cell(code: str, width: int, driver: Cell) -> Cell:
-    """Return what packs lists of numbers, by a template for each number of items."""
-    known: dict[int, _Template] = {}
-
-    def cell(items: list[Any]) -> bytes:
-        count = len(items)
-        template = known.get(count)
-        if template is None:
-            if not 0 < count <= _MAX_CACHED_ITEMS:
-                return driver(items)
-            starts = [_length(width)] * count
-            starts[0] = _length(4 + count * (4 + width)) + _length(count) + starts[0]
-            template = known[count] = _Template(starts, code * count)
-        return template.fill(items)
-
-    return cell
-
-
-def _map_cell(encoding: str, code: str, width: int, driver: Cell) -> Cell:
-    """Return what packs maps of text to numbers: one host's mounts or devices are the same in every sample,
-    so that a template holds all but the numbers (0.7 µs a map; 4 through the driver).
-    """
-    known: dict[tuple[str, ...], _Template] = {}
-
-    def learn(keys: tuple[str, ...]) -> _Template | None:
-        raw = [key.encode(encoding) for key in keys]
-        size = 4 + sum(8 + width + len(key) for key in raw)
-        if not 0 < len(raw) <= _MAX_CACHED_ITEMS or size > _MAX_CACHED_BYTES * 8:
-            return None
-        starts = [_length(len(key)) + key + _length(width) for key in raw]
-        starts[0] = _length(size) + _length(len(raw)) + starts[0]
-        if len(known) >= _MAX_CACHED // 20:
-            known.clear()
-        known[keys] = template = _Template(starts, code * len(raw))
-        return template
-
-    def cell(items: dict[str, Any]) -> bytes:
-        keys = tuple(items)
-        template = known.get(keys) or learn(keys)
-        return driver(items) if template is None else template.fill(items.values())
-
-    return cell
-
-
-def _labels_cell(driver: Cell) -> Cell:
-    """Return what packs maps of text to text; a host's labels are the same in every sample."""
-    known: dict[tuple[tuple[str, str], ...], bytes] = {}
-
-    def cell(items: dict[str, str]) -> bytes:
-        key = tuple(items.items())
-        found = known.get(key)
-        if found is None:
-            found = driver(items)
-            if len(found) <= _MAX_CACHED_BYTES:
-                if len(known) >= _MAX_CACHED // 4:
-                    known.clear()
-                known[key] = found
-        return found
-
-    return cell

@@ -1,8 +1,18 @@
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime, timedelta, timezone
 
-from airflow_provider_restrack.load.cql_types import CqlType, json_type, parse_cql_type
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_restrack.load.cql_types import (
+    EPOCH,
+    CqlType,
+    json_type,
+    parse_cql_type,
+    to_microseconds,
+)
 from airflow_provider_restrack.load.errors import ConfigurationError
 
 
@@ -44,3 +54,12 @@ def test_what_is_no_type_is_refused(text: str) -> None:
 def test_types_that_json_cannot_fill_are_named(text: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be loaded"):
         json_type(parse_cql_type(text))
+
+
+ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=ZONES | st.just(UTC)))
+def test_times_are_exact_to_the_microsecond_in_every_zone_and_century(moment: datetime) -> None:
+    assert EPOCH + timedelta(microseconds=to_microseconds(moment)) == moment
+    assert to_microseconds(moment) == (moment - EPOCH) // timedelta(microseconds=1)

@@ -170,6 +170,7 @@ SAMPLE = columns_of({one.name: schema.cql_type(one) for one in schema.FIELDS}, [
 NUMBERS = [one.name for one in schema.FIELDS if one.type in ("double", "int", "bigint")]
 
 
+@settings(max_examples=30)
 @given(st.lists(st.sets(st.sampled_from(NUMBERS)), min_size=1, max_size=40))
 def test_more_patterns_of_absent_fields_than_are_remembered_are_packed_too(absent: list[set[str]]) -> None:
     columns = [one for one in SAMPLE if one.name != "timestamp"]
@@ -234,7 +235,10 @@ def test_large_maps_and_lists_are_packed_as_they_are_bound(size: int, shift: int
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_restrack.load.pack._MAX_CACHED", 40)
+    monkeypatch.setattr("airflow_provider_restrack.load.pack._MAX_PARTITIONS", 40)
+    monkeypatch.setattr("airflow_provider_restrack.load.cells._MAX_SHAPES", 2)
+    monkeypatch.setattr("airflow_provider_restrack.load.cells._MAX_MISSES", 5)
+    monkeypatch.setattr("airflow_provider_restrack.load.cells._MAX_LABELS", 2)
     pair = Pair(columns_of({"k": "text", "m": "map<text, int>", "t": "map<text, text>"}, ["k"]))
     for number in range(100):
         name = str(number % 60)
@@ -259,3 +263,32 @@ def test_columns_of_fixed_width_stand_side_by_side_after_the_key() -> None:
 
     assert [source.column.name for source in arrange(plan).sources] == ["k", "b", "d", "a", "c", "day", "at"]
     assert arrange(arrange(plan)) == arrange(plan)
+
+
+def test_patterns_are_learnt_anew_when_others_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_restrack.load.pack._MAX_PATTERNS", 2)
+    monkeypatch.setattr("airflow_provider_restrack.load.pack._MAX_MISSES", 3)
+    pair = Pair(columns_of(dict.fromkeys("kabcd", "int"), ["k"]))
+
+    for number in range(40):
+        row = {name: number for name in "abcd" if name != "abcd"[number // 10]}
+        assert pair.compare_json({"k": 1} | row)
+    assert (False, False, False, True) in [one.gone for one in pair.packed._run._patterns]
+    assert len(pair.packed._run._patterns) <= 2
+
+
+FUZZED = Pair([one for one in SAMPLE if one.name != "timestamp"])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(
+    st.dictionaries(st.sampled_from([one.name for one in schema.FIELDS]), ANYTHING, min_size=1, max_size=6)
+)
+def test_fields_with_arbitrary_values_are_packed_or_rejected_as_bound(fields: dict[str, Any]) -> None:
+    FUZZED.compare_json({"host": "a", "at": 1} | fields)
+    assert FUZZED.compare_json({"host": "a", "at": 1})

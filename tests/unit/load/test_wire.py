@@ -185,7 +185,7 @@ class BrokenHandler(ProtocolHandler):  # type: ignore[misc]
         ({"session": SimpleNamespace()}, "no client_protocol_handler"),
         ({"handler": OtherHandler}, "otherwise"),
         ({"handler": BrokenHandler}, "otherwise"),
-        ({"version": "3.28.0"}, "version 3.28.0 is not known"),
+        ({"version": "3.29.3"}, "version 3.29.3 is not known"),
         ({"version": "4.0.0"}, "version 4.0.0 is not known"),
         ({"protocol_version": 3}, "protocol version 3"),
         ({"protocol_version": 66}, "protocol version 66"),
