@@ -1,8 +1,8 @@
 """Packs decoded values into the bytes of a statement's values: binding was most of what a row costs.
 
 The driver looks at every value's type again and makes an object of each; here all of it is decided once a
-table, from its columns. A full sample takes 12 µs where ``bind`` takes 64, a row of 9 columns 2 where ``bind``
-takes 11 (``benchmarks/encode.py``).
+table, from its columns. A full sample takes 12 µs where ``bind`` takes 64; a row of 9 columns takes 2 where
+``bind`` takes 11 (``benchmarks/encode.py``).
 """
 
 from __future__ import annotations
