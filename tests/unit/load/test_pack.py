@@ -73,10 +73,12 @@ class CountingEncoder(PackedEncoder):
 class Pair:
     """Both encoders of one table."""
 
-    def __init__(self, columns: list[Any], mode: Any = "merge", *, with_ttl: bool = False) -> None:
-        self.plan = arrange(plan_table(TableTarget("ks", "t", mode), columns, {}, timestamp_field="at"))
+    def __init__(
+        self, columns: list[Any], mode: Any = "merge", *, with_ttl: bool = False, at: str = "at"
+    ) -> None:
+        self.plan = arrange(plan_table(TableTarget("ks", "t", mode), columns, {}, timestamp_field=at))
         prepared = prepared_of(self.plan, with_ttl=with_ttl)
-        fields = plan_fields([self.plan], "at")
+        fields = plan_fields([self.plan], at)
         self.decoder = Decoder(fields)
         position = self.decoder.position
         self.bound = RowEncoder(self.plan, prepared, fields, position)
@@ -292,3 +294,25 @@ ANYTHING = st.recursive(
 def test_fields_with_arbitrary_values_are_packed_or_rejected_as_bound(fields: dict[str, Any]) -> None:
     FUZZED.compare_json({"host": "a", "at": 1} | fields)
     assert FUZZED.compare_json({"host": "a", "at": 1})
+
+
+def test_a_pattern_within_another_is_learnt_once() -> None:
+    pair = Pair(columns_of(dict.fromkeys("kabc", "int"), ["k"]))
+    for number in range(9):
+        row = dict.fromkeys("abc"[: 3 - number % 3], number)
+        assert pair.compare_json({"k": 1} | row)
+
+    assert len(pair.packed._run._patterns) == 3
+
+
+def test_a_day_that_is_the_time_field_itself_is_its_utc_day() -> None:
+    pair = Pair(columns_of({"k": "text", "day": "date"}, ["k", "day"]), at="day")
+
+    assert pair.compare_json({"k": "a", "day": "2026-01-02T03:04:05+04:00"})
+    assert not pair.compare_json({"k": "a"})
+
+
+def test_other_letters_that_reach_an_ascii_column_are_rejected_alike() -> None:
+    pair = Pair(columns_of({"k": "text", "v": "ascii"}, ["k"]))
+
+    assert not pair.compare([{"k": "a", "v": "\u00e4"}.get(name) for name in pair.decoder.position])
