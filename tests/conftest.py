@@ -23,7 +23,8 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "example_dags")
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
-import pytest  # noqa: E402 - Airflow reads its environment when it is imported
+import hypothesis  # noqa: E402 - Airflow reads its environment when it is imported
+import pytest  # noqa: E402
 
 import services  # noqa: E402
 from services.server import locked  # noqa: E402
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from services.server import Server
+
+# How fast examples are made is the machine's matter: a loaded one, or a first run, fails no test by that.
+hypothesis.settings.register_profile(
+    "restrack", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("restrack")
 
 # The links between network devices in these /sys trees form rings, in which pytest would walk without an end.
 collect_ignore = ["unit/collect/agent_cases"]

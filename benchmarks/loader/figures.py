@@ -23,7 +23,7 @@ Bound = Literal["at least", "at most"]
 class Aim:
     """Our figure, as a multiple of a peer's.
 
-    :ivar must: the multiple without which the benchmark fails; None if there is none.
+    :ivar must: the multiple below which it is not good enough; None if there is none.
     """
 
     work: str
