@@ -113,7 +113,7 @@ def measure(
         bench.run(contender, work, topics[warm_up])
     runs: dict[str, list[Usage]] = {name: [] for name in chosen}
     for turn in range(arguments.runs):
-        for name in rotate(list(chosen), turn):
+        for name in reorder(list(chosen), turn):
             usage = bench.run(chosen[name], work, topics[counts[name]])
             runs[name].append(usage)
             log.info(
@@ -124,10 +124,14 @@ def measure(
     return {name: summarize_runs(taken) for name, taken in runs.items()}
 
 
-def rotate(names: list[str], turn: int) -> list[str]:
-    """Return the names in another order at each turn, so that none is always measured after the same one."""
+def reorder(names: list[str], turn: int) -> list[str]:
+    """Return the names in another order at each turn: from another start, every other time backwards.
+
+    Turned round alone, each would be measured after the same one, and meet what that one left to compact.
+    """
     start = turn % len(names)
-    return names[start:] + names[:start]
+    turned = names[start:] + names[:start]
+    return turned[::-1] if turn % 2 else turned
 
 
 def show(figures: report.Figures, arguments: argparse.Namespace) -> int:

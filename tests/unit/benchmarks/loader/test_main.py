@@ -9,11 +9,11 @@ from benchmarks.loader import contenders
 def test_no_contender_is_always_measured_after_the_same_one() -> None:
     names = ["restrack", "go-batch", "go-conc"]
 
-    assert [main.rotate(names, turn) for turn in range(4)] == [
+    assert [main.reorder(names, turn) for turn in range(4)] == [
         ["restrack", "go-batch", "go-conc"],
-        ["go-batch", "go-conc", "restrack"],
+        ["restrack", "go-conc", "go-batch"],
         ["go-conc", "restrack", "go-batch"],
-        ["restrack", "go-batch", "go-conc"],
+        ["go-conc", "go-batch", "restrack"],
     ]
 
 
