@@ -57,7 +57,6 @@ class SshPolicy:
     port: int = SSH_PORT
     password: str | None = field(default=None, repr=False)
     pkey: paramiko.PKey | None = field(default=None, repr=False)
-    key_file: str | None = None
     passphrase: str | None = field(default=None, repr=False)
     host_key: HostKey | None = None
     host_key_check: HostKeyCheck = "known"

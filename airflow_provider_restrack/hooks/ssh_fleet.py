@@ -115,7 +115,6 @@ class SSHFleetHook(BaseHook):
             port=parsed.port or 22,
             password=password,
             pkey=parsed.pkey or self._load_key_file(parsed, extras, passphrase or password),
-            key_file=_text(extras, "key_file"),
             passphrase=passphrase,
             host_key=None if key is None else HostKey(key.get_name(), key.get_base64()),
             host_key_check=check,

@@ -95,13 +95,13 @@ class ThresholdSensor(BaseSensorOperator):
             ``soft_fail`` would turn it into a skip.
         """
         try:
-            rules, _, _ = self._read_arguments()
+            rules, hosts = self._read_arguments()
         except ValueError as error:
             raise AirflowFailException(f"Task {self.task_id}: {error}") from error
         if not self.deferrable or not self.timeout:
             return super().execute(context)
         found = self._look_before_deferring(context)
-        return found.xcom_value if found.is_done else self._defer(rules)
+        return found.xcom_value if found.is_done else self._defer(rules, hosts)
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Read and evaluate once.
@@ -112,7 +112,7 @@ class ThresholdSensor(BaseSensorOperator):
         from airflow_provider_restrack.alert.observe import observe
         from airflow_provider_restrack.store.session import CassandraError
 
-        rules, hosts, _ = self._read_arguments()
+        rules, hosts = self._read_arguments()
         try:
             with self._open_reader() as reader:
                 observation = observe(rules, reader, hosts, clock.utc_now())
@@ -139,10 +139,12 @@ class ThresholdSensor(BaseSensorOperator):
             self.log.info("Breached: %s", found["text"])
         return evidence
 
-    def _read_arguments(self) -> tuple[tuple[AlertRule, ...], list[str] | None, str]:
-        """Return rules, hosts and keyspace, after templates are rendered."""
+    def _read_arguments(self) -> tuple[tuple[AlertRule, ...], list[str] | None]:
+        """Return rules and hosts, after templates are rendered; refuse a wrong table with them."""
         hosts = None if self.hosts is None else _read_hosts(self.hosts)
-        return parse_rules(self.rules), hosts, read_samples_keyspace(self.table)
+        rules = parse_rules(self.rules)
+        read_samples_keyspace(self.table)
+        return rules, hosts
 
     def _look_before_deferring(self, context: Context) -> PokeReturnValue:
         """Look once, and treat an error as Airflow's own loop of pokes does."""
@@ -156,12 +158,12 @@ class ThresholdSensor(BaseSensorOperator):
             self.log.error("The first look failed: %s", error)  # noqa: TRY400 - the message tells all
             return PokeReturnValue(is_done=False)
 
-    def _defer(self, rules: Sequence[AlertRule]) -> NoReturn:
+    def _defer(self, rules: Sequence[AlertRule], hosts: list[str] | None) -> NoReturn:
         from airflow_provider_restrack.triggers.threshold import DEFAULT_RETRY_FOR_S, ThresholdTrigger
 
         trigger = ThresholdTrigger(
             rules=[rule.to_data() for rule in rules],
-            hosts=None if self.hosts is None else _read_hosts(self.hosts),
+            hosts=hosts,
             cassandra_conn_id=self.cassandra_conn_id,
             table=self.table,
             poll_interval=self.poke_interval,

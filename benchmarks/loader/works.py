@@ -57,11 +57,6 @@ class Work:
         """How many rows its whole topic holds."""
         return self.hosts * self.samples
 
-    @property
-    def wide(self) -> bool:
-        """Whether its samples are full ones."""
-        return self.columns != SEED_COLUMNS
-
     def scaled(self, scale: float) -> Work:
         """Return a smaller or larger one: other samples of each host, or other hosts where each has one."""
         if self.samples == 1:
