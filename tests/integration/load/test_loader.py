@@ -468,14 +468,19 @@ def test_a_record_too_large_for_cassandra_goes_to_the_dead_letters_once(
 
 KILLED = """
 import json, sys
-from airflow_provider_restrack.load.loader import load
+from airflow_provider_restrack.load import loader
 from airflow_provider_restrack.load.policy import LoadPolicy
 from airflow_provider_restrack.store.session import CassandraPolicy, open_session
 arguments = json.loads(sys.argv[1])
-print("ready", flush=True)
+loader.CHUNK_RECORDS = 500
+
+def tell() -> bool:
+    print("chunk", flush=True)
+    return False
+
 policy = LoadPolicy(**arguments["policy"])
 with open_session(CassandraPolicy(contact_points=(arguments["host"],), port=arguments["port"])) as session:
-    load(policy, {"bootstrap.servers": arguments["bootstrap"]}, session)
+    loader.load(policy, {"bootstrap.servers": arguments["bootstrap"]}, session, stop=tell)
 print("ended", flush=True)
 """
 
@@ -496,20 +501,13 @@ def test_a_run_killed_in_the_middle_is_repeated_to_the_same_effect(
         "port": cassandra_address[1],
         "bootstrap": pipeline.bootstrap,
     }
-    for _ in range(3):
-        killed = subprocess.Popen(
-            [sys.executable, "-c", KILLED, json.dumps(arguments)],
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[3],
-        )
-        assert killed.stdout is not None
-        before = len(pipeline.rows())
-        assert killed.stdout.readline() == b"ready\n"
-        while len(pipeline.rows()) <= before and killed.poll() is None:
-            time.sleep(0.02)
-        os.kill(killed.pid, signal.SIGKILL)
-        assert killed.wait(20) == -signal.SIGKILL
-        killed.stdout.close()
+    command = [sys.executable, "-c", KILLED, json.dumps(arguments)]
+    for chunks in (2, 5, 9):  # of the 40 that the topic holds, however fast they are loaded
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as killed:
+            assert killed.stdout is not None
+            assert [killed.stdout.readline() for _ in range(chunks)] == [b"chunk\n"] * chunks
+            os.kill(killed.pid, signal.SIGKILL)
+            assert killed.wait(20) == -signal.SIGKILL
 
     pipeline.load()
 
