@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help venv lock demo test check format docs bench bench-parse bench-loader wheel services clean
+.PHONY: help venv lock demo test check format docs bench bench-parse bench-loader bench-soak wheel services clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -54,6 +54,9 @@ bench-parse: $(STAMP) ## What the provider adds to the parse of a DAG file
 
 bench-loader: $(STAMP) ## Rows a second from Kafka into Cassandra beside Go (ARGS='--scale 0.1' for a trial)
 	$(BIN)/python -m benchmarks.loader $(ARGS)
+
+bench-soak: $(STAMP) ## One task over 5 million rows: memory and rate over time (some five minutes)
+	$(BIN)/python -m benchmarks.loader.soak $(ARGS)
 
 services: $(STAMP) ## Start Kafka, Cassandra and three sshd hosts (python -m services stop ends them)
 	$(BIN)/python -m services start

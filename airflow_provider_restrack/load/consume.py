@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_QUANTUM_S = 0.25  # how long one read may wait; between reads the loop handles acknowledgements and stops
+QUANTUM_S = 0.25  # how long one read may wait; between reads the loop handles acknowledgements and stops
 # Events of the client that say nothing of a partition: it goes on by itself, and a stall is noticed by the
 # clock. (The names of librdkafka's local errors begin with an underscore; they are public.)
 _PASSING = frozenset(
@@ -96,14 +96,15 @@ class Reader:
         """Whether every partition has reached its end."""
         return not self.positions.open
 
-    def read(self, limit: int) -> Chunk:
+    def read(self, limit: int, wait_s: float = QUANTUM_S) -> Chunk:
         """Return up to ``limit`` records; none does not mean that there are no more, only ``finished`` does.
 
+        :param wait_s: for as many.
         :raises KafkaUnavailableError: if nothing came for ``stall_timeout_s``, or Kafka refuses to be read.
         """
         count = min(limit, self.positions.remaining)
         asked = self._now()
-        messages = self._consumer.consume(count, _QUANTUM_S) if count > 0 else []
+        messages = self._consumer.consume(count, wait_s) if count > 0 else []
         records: list[Any] = []
         touched: set[Partition] = set()
         for message in messages:

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.load.wire import PackedTable
 
 _MAX_KEY_BYTES = 65535  # Cassandra's limit of a partition key and of each clustering value
-_PREFIX_BYTES = 4  # of each value's length on the wire; unset columns are not counted, as they make no cell
+# What the server counts for a cell beside its value, when it holds a batch against its thresholds: write
+# timestamp, TTL and local deletion time (Cell.dataSize of Cassandra 5.0). Unset columns make no cell.
+CELL_BYTES = 20
 _BIND_ERRORS = (TypeError, ValueError, OverflowError, struct.error)
 
 
 class EncodedRow(msgspec.Struct, gc=False):
-    """A row that can be sent: its keys as bytes, when it was true, its size, and the bound statement.
+    """A row that can be sent: its keys as bytes, when it was true, its size as the server counts it, and the
+    bound statement.
 
     :ivar packed: what makes statements of it, where ``statement`` holds its values as bytes.
     """
@@ -62,6 +65,7 @@ class RowEncoder:
         self, plan: TablePlan, prepared: Any, fields: Mapping[str, FieldPlan], position: Mapping[str, int]
     ) -> None:
         self.plan = plan
+        self.packed: PackedTable | None = None
         self._prepared = prepared
         self._take = [position[source.field] for source in plan.sources]
         self._millis, self._days, self._fallbacks, self._collections = [], [], [], []
@@ -100,7 +104,7 @@ class RowEncoder:
         key = tuple(encoded[: self._key_size])
         self.check_key(key)
         sizes = [len(value) for value in encoded if type(value) is bytes]
-        size = sum(sizes) + _PREFIX_BYTES * len(sizes)
+        size = sum(sizes) + CELL_BYTES * len(sizes)
         return EncodedRow(key[: self._partition_size], key, write_us, size, bound, record)
 
     def _row(self, values: list[Any]) -> list[Any]:

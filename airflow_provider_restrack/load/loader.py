@@ -11,11 +11,13 @@ from __future__ import annotations
 import gc
 import logging
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_restrack import clock
-from airflow_provider_restrack.load.batch import BatchLimits, group_rows, newest_rows
-from airflow_provider_restrack.load.consume import ReadPolicy, open_reader
+from airflow_provider_restrack.load.assembly import Assembly
+from airflow_provider_restrack.load.batch import BatchLimits, group_rows, join_batches, newest_rows
+from airflow_provider_restrack.load.consume import QUANTUM_S, ReadPolicy, open_reader
 from airflow_provider_restrack.load.cql_types import EPOCH
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, open_dead_letters
 from airflow_provider_restrack.load.errors import (
@@ -27,8 +29,9 @@ from airflow_provider_restrack.load.errors import (
 )
 from airflow_provider_restrack.load.offsets import OffsetTracker, Partition
 from airflow_provider_restrack.load.policy import LoadResult
+from airflow_provider_restrack.load.retry import WritePolicy
 from airflow_provider_restrack.load.rows import build_row_maker
-from airflow_provider_restrack.load.write import WritePolicy, Writer
+from airflow_provider_restrack.load.write import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,12 +42,14 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.load.offsets import Ticket
     from airflow_provider_restrack.load.policy import LoadPolicy
     from airflow_provider_restrack.load.rows import RowMaker
+    from airflow_provider_restrack.load.table import TableTarget
 
 log = logging.getLogger(__name__)
 
-# Records of one moment are of as many partitions as there are hosts: of 1,000 hosts, chunks of 4,000 gave
-# batches of 8 rows and 15k rows/s, chunks of 16,000 give 36k (benchmarks/loader, seed; 143 MB at the peak).
-CHUNK_RECORDS = 16000
+SLICE_RECORDS = (
+    1000  # between two of them answers are handled and writes sent, so that the servers never wait
+)
+_BUSY_WAIT_S = 0.005  # for records, while writes are in flight
 _COMMIT_EVERY_S = 1.0  # what a killed run repeats at most, beside what was in flight
 
 
@@ -91,10 +96,16 @@ class Run:
         self._policy, self._maker, self._reader, self._letters = policy, maker, reader, letters
         self._writer = Writer(
             session,
-            WritePolicy(consistency=policy.consistency, connection=policy.cassandra_connection),
+            WritePolicy(
+                consistency=policy.consistency,
+                retry_seconds=policy.retry_seconds,
+                connection=policy.cassandra_connection,
+            ),
             on_refused=lambda row, error, ticket: self._bury(row.record, error, ticket),
+            tables=[encoder.packed for encoder in maker.encoders],
             now=clock.monotonic,
         )
+        self._assembly = self._new_assembly()
         self._limits = BatchLimits(rows=policy.batch_rows)
         self._tracker = OffsetTracker()
         self._buried: set[tuple[Partition, int]] = set()
@@ -110,12 +121,13 @@ class Run:
         self._open_moved()
         try:
             while not self._reader.finished and not self._over(stop):
-                self._process(self._reader.read(self._room()))
-                self._commit_sometimes()
+                self._advance()
             self._settle()
         except (StoreError, DeliveryError, PoisonRecordError) as error:
             self._commit_after(error)
             raise
+        finally:
+            self._writer.close()
         self._commit()
         return self._finish()
 
@@ -133,53 +145,67 @@ class Run:
 
     def _room(self) -> int:
         limit = self._policy.max_records
-        return CHUNK_RECORDS if limit is None else min(CHUNK_RECORDS, limit - self._result.records)
+        return SLICE_RECORDS if limit is None else min(SLICE_RECORDS, limit - self._result.records)
 
-    def _process(self, chunk: Chunk) -> None:
-        """Make the rows of a chunk and hand them to the writer; stop before a record that nothing takes."""
-        rows: list[list[EncodedRow]] = [[] for _ in self._maker.encoders]
-        rejected: list[tuple[Any, RejectError]] = []
-        ends, poison = chunk.ends, None
+    def _advance(self) -> None:
+        """Read a slice, make its rows, and hand out what is gathered if it is enough, or all there is."""
+        busy = self._writer.is_busy
+        wanted = self._room()
+        chunk = self._reader.read(wanted, _BUSY_WAIT_S if busy else QUANTUM_S)
+        self._take(chunk)
+        self._writer.pump()
+        if self._assembly.is_full or (len(chunk.records) < wanted and not self._writer.is_busy):
+            self._hand_out()
+        self._commit_sometimes()
+
+    def _take(self, chunk: Chunk) -> None:
+        """Make the rows of a slice; stop before a record that nothing takes."""
+        assembly, make = self._assembly, self._maker.make
         now_us = int((clock.utc_now() - EPOCH).total_seconds() * 1_000_000)
         for index, record in enumerate(chunk.records):
             try:
-                made = self._maker.make(record, now_us)
+                made = make(record, now_us)
             except RejectError as error:
-                rejected.append((record, error))
                 if self._letters is None:
-                    poison, ends = error, _ends_of(chunk.records[:index])
-                    break
+                    assembly.note_read(_ends_of(chunk.records[:index]), index)
+                    self._result.records += index + 1
+                    self._settle()
+                    raise self._poison(record, error) from error
+                assembly.reject(record, error)
                 continue
             if made is None:
                 self._result.expired += 1
             else:
-                for table, row in zip(rows, made, strict=True):
-                    table.append(row)
-        self._hand_out(ends, rows, rejected)
+                assembly.add(made)
+        assembly.note_read(chunk.ends, len(chunk.records))
         self._result.records += len(chunk.records)
-        if poison is not None:
-            self._settle()
-            raise self._poison(rejected[-1][0], poison) from poison
 
-    def _hand_out(
-        self,
-        ends: Mapping[Partition, int],
-        rows: list[list[EncodedRow]],
-        rejected: list[tuple[Any, RejectError]],
-    ) -> None:
-        if not ends:
+    def _hand_out(self) -> None:
+        """Hand what is gathered to the writer and the dead letters, once what precedes it is under way."""
+        assembly = self._assembly
+        if assembly.is_empty:
             return
-        ticket = self._tracker.open(ends)
+        self._assembly = self._new_assembly()
+        self._writer.make_room()
+        ticket = self._tracker.open(assembly.ends)
         if self._letters is not None:
-            for record, error in rejected:
+            for record, error in assembly.rejected:
                 self._letters.send(record, error, ticket)
-        for encoder, made in zip(self._maker.encoders, rows, strict=True):
+        for encoder, made in zip(self._maker.encoders, assembly.tables, strict=True):
             target = encoder.plan.target
             wanted = newest_rows(made) if target.mode == "replace" else made
             self._result.superseded += len(made) - len(wanted)
-            for batch in group_rows(wanted, self._limits):
+            for batch in self._batches(target, wanted):
                 self._writer.submit(target, batch, ticket)
         ticket.settle()
+        self._writer.pump()
+
+    def _batches(self, target: TableTarget, rows: list[EncodedRow]) -> list[list[EncodedRow]]:
+        replicas_of = partial(self._writer.replicas, target)
+        return join_batches(group_rows(rows, self._limits), self._limits, replicas_of)
+
+    def _new_assembly(self) -> Assembly:
+        return Assembly([[] for _ in self._maker.encoders])
 
     def _bury(self, record: Any, error: Exception, ticket: Ticket) -> None:
         """Send a record that Cassandra refused to the dead letters, once however many tables refuse it."""
@@ -191,13 +217,13 @@ class Run:
             self._letters.send(record, error, ticket)
 
     def _settle(self) -> None:
-        """Wait until all that was handed out is stored or delivered."""
+        """Hand out all that has been read, and wait until it is stored or delivered."""
+        self._hand_out()
         self._writer.drain()
         if self._letters is not None:
             self._letters.flush()
 
     def _commit_sometimes(self) -> None:
-        self._writer.poll()
         if self._letters is not None:
             self._letters.poll()
         if clock.monotonic() - self._last_commit >= _COMMIT_EVERY_S:

@@ -15,7 +15,7 @@ from cassandra.query import UNSET_VALUE
 
 from airflow_provider_restrack.load.cells import FIXED, TEXTS, Template, cell_of, is_same, length, number_cell
 from airflow_provider_restrack.load.cql_types import day_of
-from airflow_provider_restrack.load.encode import EncodedRow, RowEncoder
+from airflow_provider_restrack.load.encode import CELL_BYTES, EncodedRow, RowEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +36,7 @@ _MAX_MISSES = 1000  # rows that no pattern fits, after which they are learnt ane
 _MAX_PARTITIONS = 20_000  # remembered, each a few hundred bytes
 _MAX_PARTITION_BYTES = 512
 NULL, UNSET = length(-1), length(-2)
+_LENGTH_BYTES = 4  # before each value on the wire, also before one that is absent
 _write_time = struct.Struct(">iq").pack
 _write_time_and_ttl = struct.Struct(">iqii").pack
 # Whatever goes wrong here, the driver's own binding says what it is.
@@ -81,7 +82,7 @@ class PackedEncoder:
         position: Mapping[str, int],
     ) -> None:
         self.plan = plan
-        self._packed = packed
+        self.packed = packed
         self._reference = RowEncoder(plan, packed.prepared, fields, position)
         self._absent = UNSET if plan.target.mode == "merge" else NULL
         self._has_ttl = len(packed.prepared.column_metadata) == len(plan.sources) + 2
@@ -105,6 +106,7 @@ class PackedEncoder:
         codes = [FIXED[source.column.cql.name] for source in plan.sources[count:end]]
         where = [position[source.field] for source in plan.sources[count:end]]
         self._run = _Run(where, codes, self._absent)
+        self._overhead = (CELL_BYTES - _LENGTH_BYTES) * len(packed.prepared.column_metadata)
         # An empty collection that is not frozen is a deletion in Cassandra; absent is not deleted.
         deletes = [bool(one.column.cql.arguments) and not one.column.cql.frozen for one in plan.sources]
         self._others = list(zip(getters[end:], cells[end:], deletes[end:], strict=True))
@@ -137,8 +139,8 @@ class PackedEncoder:
         except _ERRORS:
             return self._bind(values, write_us, ttl_s, record)
         body = b"".join(parts)
-        size = len(body) - 4 * missing
-        return EncodedRow(partition_key, tuple(key), write_us, size, body, record, self._packed)
+        size = len(body) + self._overhead - CELL_BYTES * missing
+        return EncodedRow(partition_key, tuple(key), write_us, size, body, record, self.packed)
 
     def _tail(self, write_us: int, ttl_s: int | None) -> bytes:
         if not self._has_ttl:
@@ -149,7 +151,7 @@ class PackedEncoder:
         """Make the row by the driver's binding, which names the column at fault."""
         row = self._reference.encode(values, write_us, ttl_s, record)
         body = pack_bound(row.statement.values)
-        return EncodedRow(row.partition_key, row.primary_key, write_us, row.size, body, record, self._packed)
+        return EncodedRow(row.partition_key, row.primary_key, write_us, row.size, body, record, self.packed)
 
 
 def pack_bound(values: Iterable[Any]) -> bytes:

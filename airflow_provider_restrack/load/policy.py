@@ -31,6 +31,7 @@ class LoadPolicy:
         the write.
     :ivar timestamp_field: field with the time that the row was true, which is its write timestamp; a record
         without it takes Kafka's.
+    :ivar retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes.
     :ivar origin: names the task in dead letters.
     """
 
@@ -45,6 +46,7 @@ class LoadPolicy:
     ttl: int | None = None
     dead_letter_topic: str | None = None
     timestamp_field: str = "timestamp"
+    retry_seconds: float = 60.0
     origin: str = ""
     kafka_connection: str = "kafka_default"
     cassandra_connection: str = "cassandra_default"
@@ -64,7 +66,7 @@ class LoadPolicy:
             raise ConfigurationError(
                 "dead_letter_topic is one of topics: rejected records would be read for ever"
             )
-        for name in ("max_records", "max_seconds", "batch_rows", "ttl"):
+        for name in ("max_records", "max_seconds", "batch_rows", "ttl", "retry_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:  # so that NaN, a limit that is never reached, is none
                 raise ConfigurationError(f"{name} is {value}: it must be positive")

@@ -1,7 +1,7 @@
 """Keeps a bounded number of writes to Cassandra in flight and retries those that may succeed later.
 
-Acknowledgements arrive on the driver's thread; they cross in a queue, and all state changes in the loop's own
-thread.
+Everything happens in the loop's own thread: it hands batches in, and whenever it calls ``pump`` what has been
+answered is taken and what there is room for is sent. Meanwhile it can make the next rows.
 """
 
 from __future__ import annotations
@@ -10,66 +10,38 @@ import heapq
 import itertools
 import logging
 import random
-import re
+from collections import deque
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from cassandra import (
-    ConsistencyLevel,
-    InvalidRequest,
-    OperationTimedOut,
-    Unavailable,
-    WriteFailure,
-    WriteTimeout,
-)
-from cassandra.cluster import NoHostAvailable
-from cassandra.connection import ConnectionException
-from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ServerError
+from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement, BatchType
 
+from airflow_provider_restrack.load.channel import Channel
 from airflow_provider_restrack.load.errors import StoreError
+from airflow_provider_restrack.load.retry import (
+    Window,
+    WritePolicy,
+    is_overload,
+    is_refusal,
+    is_transient,
+    retry_delay,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from airflow_provider_restrack.load.encode import EncodedRow
+    from airflow_provider_restrack.load.lanes import Answer
     from airflow_provider_restrack.load.offsets import Ticket
     from airflow_provider_restrack.load.table import TableTarget
+    from airflow_provider_restrack.load.wire import PackedTable
 
 log = logging.getLogger(__name__)
 
-# Answers that another try can change: the cluster is slow, busy, or lacks nodes for now.
-_TRANSIENT = (
-    OperationTimedOut, WriteTimeout, WriteFailure, Unavailable, NoHostAvailable, ConnectionException,
-    OverloadedErrorMessage, IsBootstrappingErrorMessage, ServerError,
-)  # fmt: skip
-# What an InvalidRequest says of a row's content; any other (a dropped table, a guardrail) concerns every row,
-# and must not empty a topic into the dead letters.
-_CONTENT = re.compile(
-    r"too large|too long|longer than|exceeds allowed maximum|oversized mutation"
-    r"|key may not be empty|invalid \w+ (value|data)|expected \d+|not a valid",
-    re.IGNORECASE,
-)
 _SILENCE_S = 300.0  # the driver's own request timeout answers long before; without one this ends the wait
-
-
-@dataclass(frozen=True, slots=True)
-class WritePolicy:
-    """How rows are written.
-
-    :ivar consistency: a name such as ``LOCAL_QUORUM``; None leaves it to the session's execution profile.
-    :ivar in_flight: batches sent and not yet acknowledged; more only queue up in the server.
-    :ivar retries: further tries of a batch after a passing error.
-    :ivar retry_seconds: no try starts later than this after a batch's first failure.
-    """
-
-    consistency: str | None = None
-    in_flight: int = 32
-    retries: int = 6
-    retry_seconds: float = 30.0
-    backoff_s: float = 0.25
-    connection: str = "cassandra_default"
+_TELL_EVERY_S = 1.0
+_WAIT_S = 0.5  # how often the loop can do something else while it waits
 
 
 @dataclass(slots=True)
@@ -91,11 +63,13 @@ class WriteCounts:
 
 
 class Writer:
-    """Sends batches of one partition each.
+    """Sends batches, and settles their tickets when they are stored.
 
+    :param tables: whose packed rows may go directly to their nodes.
     :param on_refused: called with a row that Cassandra refuses for its content, the error and the row's
         ticket; the row is settled when it returns, so it must hold the ticket for whatever it does with the
         record.
+    :param while_waiting: called at least each second while the writer waits.
     :param now: the monotonic clock.
     """
 
@@ -106,117 +80,166 @@ class Writer:
         *,
         on_refused: Callable[[EncodedRow, Exception, Ticket], None],
         now: Callable[[], float],
+        tables: Sequence[PackedTable | None] = (),
+        while_waiting: Callable[[], None] = lambda: None,
     ) -> None:
-        self._session, self._policy, self._on_refused, self._now = session, policy, on_refused, now
+        self._policy, self._on_refused, self._now = policy, on_refused, now
+        self._while_waiting = while_waiting
         self._level = getattr(ConsistencyLevel, policy.consistency) if policy.consistency else None
-        self._answers: SimpleQueue[tuple[_Batch, Any, Exception | None]] = SimpleQueue()
-        self._waiting: list[tuple[float, int, _Batch]] = []
+        self._channel = Channel(session, self._statement, tables, level=self._level, now=now)
+        self._window = Window(policy.in_flight)
+        self._backlog: deque[_Batch] = deque()
+        self._retries: list[tuple[float, int, _Batch]] = []
         self._order = itertools.count()
         self._in_flight = 0
+        self._last_answer = now()
+        self._told = -_TELL_EVERY_S
         self.counts = WriteCounts()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether as much is in flight as may be."""
+        return bool(self._backlog)
+
+    def replicas(self, target: TableTarget, partition_key: Sequence[bytes]) -> Hashable | None:
+        """Return what is equal for partitions that one request may write; None if it is not known."""
+        return self._channel.replicas(target.keyspace, partition_key)
+
     def submit(self, target: TableTarget, rows: Sequence[EncodedRow], ticket: Ticket) -> None:
-        """Send a batch, after waiting for room; the ticket is held until it is acknowledged.
-
-        :raises StoreError: if an earlier batch failed for good.
-        """
+        """Take a batch; the ticket is held until it is acknowledged."""
         ticket.hold()
-        while self._in_flight + len(self._waiting) >= self._policy.in_flight:
-            self._step()
-        self._send(_Batch(target, rows, ticket))
-        self.poll()
+        self._backlog.append(_Batch(target, rows, ticket))
 
-    def poll(self) -> None:
-        """Handle the acknowledgements and retries that are due, without waiting.
+    def pump(self) -> None:
+        """Handle what has been answered and send what there is room for, without waiting.
 
         :raises StoreError: if a batch failed for good.
         """
+        for answer in self._channel.receive():
+            self._handle(answer)
+        self._channel.reopen()
         self._send_due()
-        while True:
-            try:
-                answer = self._answers.get_nowait()
-            except Empty:
-                return
-            self._handle(*answer)
+        room = self._window.size * self._channel.width - self._in_flight
+        while room > 0 and self._backlog:
+            self._send(self._backlog.popleft())
+            room -= 1
+        self._channel.flush()
+
+    def make_room(self) -> None:
+        """Wait until everything that was submitted has been sent at least once.
+
+        :raises StoreError: if a batch failed for good.
+        """
+        self.pump()
+        while self._backlog:
+            self._wait()
 
     def drain(self) -> None:
         """Wait until every batch is acknowledged.
 
         :raises StoreError: if one failed for good.
         """
-        while self._in_flight or self._waiting:
-            self._step()
+        self.pump()
+        while self._backlog or self._in_flight or self._retries:
+            self._wait()
 
-    def _step(self) -> None:
-        """Wait for one answer, or for the time of the next retry."""
-        self._send_due()
-        timeout = max(0.0, self._waiting[0][0] - self._now()) if self._waiting else _SILENCE_S
-        try:
-            answer = self._answers.get(timeout=timeout)
-        except Empty:
-            if not self._waiting:
-                raise StoreError(
-                    f"Cassandra (connection {self._policy.connection!r}) left {self._in_flight} writes"
-                    f" unanswered for {_SILENCE_S:g} s"
-                ) from None
-            return
-        self._handle(*answer)
+    def close(self) -> None:
+        """Close its connections; the tickets of what is not answered stay open."""
+        self._channel.close()
+
+    def _wait(self) -> None:
+        """Wait for an answer or the time of the next retry, and go on."""
+        timeout = _WAIT_S
+        if self._retries:
+            timeout = min(timeout, self._retries[0][0] - self._now())
+        self._channel.wait(timeout)
+        self._while_waiting()
+        if self._in_flight and self._now() - self._last_answer > _SILENCE_S:
+            raise StoreError(
+                f"Cassandra (connection {self._policy.connection!r}) left {self._in_flight} writes"
+                f" unanswered for {_SILENCE_S:g} s"
+            )
+        self.pump()
 
     def _send_due(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._now():
-            self._send(heapq.heappop(self._waiting)[2])
+        while self._retries and self._retries[0][0] <= self._now():
+            self._send(heapq.heappop(self._retries)[2])
 
     def _send(self, batch: _Batch) -> None:
+        if not self._in_flight:
+            self._last_answer = self._now()
         batch.tries += 1
         self._in_flight += 1
-        future = self._session.execute_async(build_statement(batch.rows, self._level))
-        answers = self._answers
-        future.add_callbacks(
-            callback=lambda _rows: answers.put((batch, future, None)),
-            errback=lambda error: answers.put((batch, future, error)),
-        )
+        # Every other try goes through the driver: it knows of nodes and ways that lanes do not.
+        self._channel.send(batch, batch.target.keyspace, batch.rows, directly=batch.tries % 2 == 1)
 
-    def _handle(self, batch: _Batch, future: Any, error: Exception | None) -> None:
+    def _handle(self, answer: Answer) -> None:
+        batch, error = answer.request, answer.error
         self._in_flight -= 1
+        self._last_answer = self._now()
         if error is None:
-            name = batch.target.full_name
-            self.counts.batches += 1
-            self.counts.rows[name] = self.counts.rows.get(name, 0) + len(batch.rows)
-            batch.ticket.settle()
-        elif isinstance(error, InvalidRequest) and _CONTENT.search(str(error)):
+            self._note_stored(batch)
+        elif is_refusal(error):
             self._handle_refusal(batch, error)
-        elif isinstance(error, _TRANSIENT) and self._may_retry(batch):
-            self._schedule(batch, error)
+        elif is_transient(error):
+            self._handle_failure(batch, answer, error)
         else:
-            raise self._error(batch, future, error) from error
+            raise self._error(batch, answer.host, error) from error
+
+    def _note_stored(self, batch: _Batch) -> None:
+        name = batch.target.full_name
+        self.counts.batches += 1
+        self.counts.rows[name] = self.counts.rows.get(name, 0) + len(batch.rows)
+        self._window.note_success()
+        batch.ticket.settle()
 
     def _handle_refusal(self, batch: _Batch, error: Exception) -> None:
-        """Find the row that is refused by sending each alone; hand it to the loop."""
+        """Find the row that is refused by sending halves; hand it to the loop."""
         if len(batch.rows) > 1:
-            batch.ticket.hold(len(batch.rows) - 1)
-            for row in batch.rows:
-                self._send(_Batch(batch.target, [row], batch.ticket))
+            for half in self._halve(batch):
+                self._send(half)
             return
         self._on_refused(batch.rows[0], error, batch.ticket)
         batch.ticket.settle()
 
-    def _may_retry(self, batch: _Batch) -> bool:
+    def _handle_failure(self, batch: _Batch, answer: Answer, error: Exception) -> None:
+        """Schedule another try: of halves, and with less in flight, if the server was too slow for it."""
         now = self._now()
         if batch.first_failure is None:
             batch.first_failure = now
-        return batch.tries <= self._policy.retries and now - batch.first_failure < self._policy.retry_seconds
-
-    def _schedule(self, batch: _Batch, error: Exception) -> None:
-        delay = self._policy.backoff_s * 2 ** (batch.tries - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-        log.warning(
-            "a write of %d rows to %s is tried again in %.1f s (try %d of %d): %s",
-            len(batch.rows), batch.target.full_name, delay, batch.tries + 1, self._policy.retries + 1, error,
-        )  # fmt: skip
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+        delay = retry_delay(self._policy, batch.tries, now - batch.first_failure, jitter)
+        if delay is None:
+            raise self._error(batch, answer.host, error) from error
+        if is_overload(error):
+            self._window.note_trouble(now)
+        self._tell(batch, error, delay, now)
         self.counts.retries += 1
-        heapq.heappush(self._waiting, (self._now() + delay, next(self._order), batch))
+        parts = self._halve(batch) if is_overload(error) and len(batch.rows) > 1 else [batch]
+        for part in parts:
+            heapq.heappush(self._retries, (now + delay, next(self._order), part))
 
-    def _error(self, batch: _Batch, future: Any, error: Exception) -> StoreError:
-        host = getattr(future, "coordinator_host", None) or "no host"
+    def _tell(self, batch: _Batch, error: Exception, delay: float, now: float) -> None:
+        """Log a failure; what is in flight fails together, and one line says it."""
+        level = logging.WARNING if now - self._told >= _TELL_EVERY_S else logging.DEBUG
+        if level == logging.WARNING:
+            self._told = now
+        log.log(
+            level, "a write of %d rows to %s is tried again in %.1f s (try %d; %d writes in flight): %s: %s",
+            len(batch.rows), batch.target.full_name, delay, batch.tries + 1, self._in_flight,
+            type(error).__name__, error,
+        )  # fmt: skip
+
+    @staticmethod
+    def _halve(batch: _Batch) -> list[_Batch]:
+        middle = len(batch.rows) // 2
+        batch.ticket.hold()
+        return [
+            _Batch(batch.target, rows, batch.ticket, batch.tries, batch.first_failure)
+            for rows in (batch.rows[:middle], batch.rows[middle:])
+        ]
+
+    def _error(self, batch: _Batch, host: str, error: Exception) -> StoreError:
         level = self._policy.consistency or "the profile's level"
         return StoreError(
             f"Cassandra (connection {self._policy.connection!r}) did not store {len(batch.rows)} rows of"
@@ -224,9 +247,12 @@ class Writer:
             f" {type(error).__name__}: {error}"
         )
 
+    def _statement(self, rows: Sequence[EncodedRow]) -> Any:
+        return build_statement(rows, self._level)
+
 
 def build_statement(rows: Sequence[EncodedRow], level: int | None) -> Any:
-    """Return the statement that writes rows of one partition.
+    """Return the driver's statement that writes rows.
 
     :param level: the consistency level; None leaves it to the execution profile.
     """

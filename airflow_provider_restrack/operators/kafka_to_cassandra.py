@@ -54,6 +54,8 @@ class KafkaToCassandraOperator(BaseOperator):
         ``__connect.errors.*`` headers. None: the task fails at such a record, with what precedes it stored
         and committed.
     :param timestamp_field: field with the write time; a record without it takes Kafka's.
+    :param retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes; then
+        the task fails, with nothing committed beyond what is stored.
     """
 
     template_fields: Sequence[str] = (
@@ -78,6 +80,7 @@ class KafkaToCassandraOperator(BaseOperator):
         ttl: int | None = None,
         dead_letter_topic: str | None = None,
         timestamp_field: str = "timestamp",
+        retry_seconds: float = 60.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -94,6 +97,7 @@ class KafkaToCassandraOperator(BaseOperator):
         self.ttl = ttl
         self.dead_letter_topic = dead_letter_topic
         self.timestamp_field = timestamp_field
+        self.retry_seconds = retry_seconds
         if is_literal([getattr(self, name) for name in self.template_fields]):
             self._policy({}).check()
         # Made in execute: an Event holds a lock, which Airflow's copies of an operator cannot take along.
@@ -140,6 +144,7 @@ class KafkaToCassandraOperator(BaseOperator):
             ttl=_number("ttl", self.ttl, int),
             dead_letter_topic=self.dead_letter_topic,
             timestamp_field=self.timestamp_field,
+            retry_seconds=self.retry_seconds,
             origin=f"{dag_id}.{self.task_id}" if dag_id else self.task_id,
             kafka_connection=self.kafka_config_id,
             cassandra_connection=self.cassandra_conn_id,

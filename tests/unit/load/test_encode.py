@@ -6,7 +6,7 @@ import pytest
 from cassandra.query import UNSET_VALUE
 
 from airflow_provider_restrack.load.decode import Decoder, plan_fields
-from airflow_provider_restrack.load.encode import RowEncoder, build_insert
+from airflow_provider_restrack.load.encode import CELL_BYTES, RowEncoder, build_insert
 from airflow_provider_restrack.load.errors import RejectError
 from airflow_provider_restrack.load.table import TableTarget, plan_table
 from tests.unit.load.fakes import columns_of, prepare
@@ -66,7 +66,7 @@ def test_a_row_knows_its_keys_its_size_and_its_record() -> None:
 
     assert row.partition_key == (b"a", (2**31 + 1).to_bytes(4, "big"))
     assert row.primary_key == (*row.partition_key, (86_400_000).to_bytes(8, "big"))
-    assert row.size == 1 + 4 + 8 + 8 + 8 + 5 * 4
+    assert row.size == 1 + 4 + 8 + 8 + 8 + 5 * CELL_BYTES
     assert (row.write_us, row.record) == (77, "the record")
 
 

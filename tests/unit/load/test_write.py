@@ -83,7 +83,7 @@ def test_a_single_row_needs_no_batch() -> None:
 
 def test_without_a_consistency_the_sessions_own_is_left_alone() -> None:
     session = FakeSession()
-    writer(session).submit(TARGET, [row(), row()], ticket())
+    store(writer(session), [row(), row()], ticket())
 
     assert session.futures[0].statement.consistency_level is None
 
@@ -93,7 +93,7 @@ def test_a_row_that_is_not_acknowledged_holds_its_chunk() -> None:
     sender = writer(session)
     sender.submit(TARGET, [row()], held)
     held.settle()
-    sender.poll()
+    sender.pump()
 
     assert not held.finished
     session.futures[0].callback(None)
@@ -101,23 +101,168 @@ def test_a_row_that_is_not_acknowledged_holds_its_chunk() -> None:
     assert held.finished
 
 
-def test_no_more_than_the_limit_is_in_flight() -> None:
-    open_futures: list[int] = []
+def test_a_batch_is_taken_without_waiting_and_sent_by_the_next_pump() -> None:
+    session = FakeSession(lambda _statement: ...)
+    sender = writer(session)
+    sender.submit(TARGET, [row()], ticket())
+    assert (session.futures, sender.is_busy) == ([], True)
 
-    def answer(_statement: Any) -> Any:
-        waiting = [one for one in session.futures[:-1] if not getattr(one, "done", False)]
-        open_futures.append(len(waiting))
-        if len(waiting) == 2:
-            waiting[0].done = True  # type: ignore[attr-defined]
-            waiting[0].callback(None)
-        return ...
+    sender.pump()
+    assert (len(session.futures), sender.is_busy) == (1, False)
 
-    session = FakeSession(answer)
+
+def test_no_more_than_the_limit_is_in_flight_and_each_answer_makes_room() -> None:
+    session = FakeSession(lambda _statement: ...)
     sender = writer(session, in_flight=3)
     for _ in range(10):
         sender.submit(TARGET, [row()], ticket())
+    for answered in range(10):
+        sender.pump()
+        sender.pump()
+        assert len(session.futures) == min(10, answered + 3)
+        assert sender.is_busy is (answered + 3 < 10)
+        session.futures[answered].callback(None)
+    sender.drain()
 
-    assert max(open_futures) == 2
+    assert sender.counts.batches == 10
+
+
+def test_batches_are_sent_in_the_order_in_which_they_came() -> None:
+    session = FakeSession()
+    sender, made = writer(session, in_flight=2), [row(str(number)) for number in range(7)]
+    for one in made:
+        sender.submit(TARGET, [one], ticket())
+    sender.drain()
+
+    assert [future.statement for future in session.futures] == [one.statement for one in made]
+
+
+def test_room_is_there_once_all_is_sent_however_little_is_answered() -> None:
+    session = FakeSession(lambda _statement: ...)
+    waits: list[int] = []
+
+    def answer_one() -> None:
+        session.futures[len(waits)].callback(None)
+        waits.append(len(session.futures))
+
+    sender = Writer(
+        session, WritePolicy(in_flight=2), on_refused=lambda *_: None, now=Clock(),
+        while_waiting=answer_one,
+    )  # fmt: skip
+    sender._channel.wait = lambda _timeout: None  # type: ignore[method-assign]
+    for _ in range(5):
+        sender.submit(TARGET, [row()], ticket())
+    sender.make_room()
+
+    assert len(session.futures) == 5
+    assert len(waits) == 3
+    assert sender.counts.batches == 3
+
+
+def test_trouble_halves_what_is_in_flight() -> None:
+    session = FakeSession(lambda _statement: ...)
+    sender = writer(session, in_flight=8)
+    for _ in range(30):
+        sender.submit(TARGET, [row()], ticket())
+    sender.pump()
+    assert len(session.futures) == 8
+
+    session.futures[0].errback(OperationTimedOut())
+    for future in session.futures[1:8]:
+        future.callback(None)
+    sender.pump()
+    # The failed one is tried again at once, and the window of 4 has grown by at most one since.
+    assert 4 <= len(session.futures) - 8 <= 6
+
+
+def test_a_batch_that_is_too_much_is_tried_again_in_halves() -> None:
+    session = replies(WriteTimeout("late", write_type=0))
+    held = ticket()
+    sender = writer(session)
+    store(sender, [row(str(number)) for number in range(5)], held)
+    held.settle()
+
+    sizes = [
+        len(future.statement._statements_and_parameters)
+        for future in session.futures
+        if isinstance(future.statement, BatchStatement)
+    ]
+    assert sizes == [5, 2, 3]
+    assert held.finished
+    assert sender.counts.rows == {"ks.t": 5}
+    assert (sender.counts.batches, sender.counts.retries) == (2, 1)
+
+
+def test_a_batch_that_lacks_nodes_is_tried_again_whole() -> None:
+    session = replies(Unavailable("down", consistency=6))
+    store(writer(session), [row(), row()], ticket())
+
+    assert len(session.futures) == 2
+    assert all(isinstance(future.statement, BatchStatement) for future in session.futures)
+
+
+def test_a_retry_waits_for_its_time_and_others_go_on() -> None:
+    clock, session = Clock(), replies(Unavailable("down", consistency=6))
+    sender = writer(session, clock, backoff_s=4.0, max_backoff_s=4.0)
+    sender.submit(TARGET, [row()], ticket())
+    for _ in range(3):
+        sender.pump()
+    assert (len(session.futures), sender.counts.retries) == (1, 1)
+
+    sender.submit(TARGET, [row()], ticket())
+    sender.pump()
+    assert len(session.futures) == 2
+    clock.at += 2.9  # of 4 s less a quarter at most
+    sender.pump()
+    assert len(session.futures) == 2
+    clock.at += 2.2
+    sender.pump()
+    assert len(session.futures) == 3
+    sender.drain()
+    assert sender.counts.batches == 2
+
+
+def test_lanes_and_the_driver_take_turns_with_the_tries_of_a_batch() -> None:
+    sender = writer(replies(*[Unavailable("down", consistency=6)] * 4))
+    ways: list[bool] = []
+    send = sender._channel.send
+
+    def note(request: Any, keyspace: str, rows: Any, *, directly: bool) -> None:
+        ways.append(directly)
+        send(request, keyspace, rows, directly=directly)
+
+    sender._channel.send = note  # type: ignore[method-assign]
+    store(sender, [row()], ticket())
+
+    assert ways == [True, False, True, False, True]
+
+
+def test_a_write_that_nothing_ever_answers_ends_the_run() -> None:
+    clock = Clock()
+
+    def pass_time() -> None:
+        clock.at += 60
+
+    sender = Writer(
+        FakeSession(lambda _statement: ...), WritePolicy(connection="my_cassandra"),
+        on_refused=lambda *_: None, now=clock, while_waiting=pass_time,
+    )  # fmt: skip
+    sender._channel.wait = lambda _timeout: None  # type: ignore[method-assign]
+
+    with pytest.raises(StoreError, match=r"'my_cassandra'\) left 1 writes unanswered for 300 s"):
+        store(sender, [row()], ticket())
+
+
+def test_what_fails_together_is_told_once(caplog: Any) -> None:
+    caplog.set_level("DEBUG", "airflow_provider_restrack")
+    session = replies(*[Unavailable("down", consistency=6)] * 20)
+    sender = writer(session)
+    for _ in range(20):
+        sender.submit(TARGET, [row()], ticket())
+    sender.drain()
+
+    told = [entry.levelname for entry in caplog.records if "is tried again" in entry.message]
+    assert told == ["WARNING"] + ["DEBUG"] * 19
 
 
 @pytest.mark.parametrize("error", TRANSIENT, ids=lambda error: type(error).__name__)
@@ -133,13 +278,16 @@ def test_a_passing_error_is_tried_again(error: Exception, caplog: Any) -> None:
     assert "1 rows to ks.t is tried again" in caplog.text
 
 
-def test_retries_end_by_count_with_table_level_host_and_reason() -> None:
-    held = ticket()
-    sender = writer(
-        FakeSession(lambda _statement: WriteTimeout("late", write_type=0)), retries=2, consistency="QUORUM"
-    )
+def test_retries_end_by_time_with_table_level_host_and_reason() -> None:
+    clock, held = Clock(), ticket()
+
+    def answer(_statement: Any) -> Exception:
+        clock.at += 4
+        return WriteTimeout("late", write_type=0)
+
+    sender = writer(FakeSession(answer), clock, retry_seconds=10, consistency="QUORUM")
     words = (
-        r"'my_cassandra'.* 1 rows of ks\.t at QUORUM, by 10\.0\.0\.1:9042, in 3 tries: WriteTimeout: .*late"
+        r"'my_cassandra'.* 1 rows of ks\.t at QUORUM, by 10\.0\.0\.1:9042, in 4 tries: WriteTimeout: .*late"
     )
 
     with pytest.raises(StoreError, match=words):
@@ -148,17 +296,15 @@ def test_retries_end_by_count_with_table_level_host_and_reason() -> None:
     assert not held.finished
 
 
-def test_retries_end_by_time() -> None:
+def test_halves_have_the_time_of_the_batch_that_they_were() -> None:
     clock = Clock()
 
     def answer(_statement: Any) -> Exception:
         clock.at += 4
         return OperationTimedOut()
 
-    sender = writer(FakeSession(answer), clock, retries=99, retry_seconds=10)
-
-    with pytest.raises(StoreError, match="in 4 tries"):
-        store(sender, [row()], ticket())
+    with pytest.raises(StoreError, match=r"1 rows .*in 3 tries"):
+        store(writer(FakeSession(answer), clock, retry_seconds=10), [row(), row()], ticket())
 
 
 @pytest.mark.parametrize(
@@ -219,7 +365,7 @@ def test_every_chunk_is_settled_exactly_once_whatever_the_answers(plans: list[li
     outcome = {"ok": None, "retry": OperationTimedOut(), "refuse": InvalidRequest("too large")}
     answers = [outcome[one] for plan in plans for one in plan]
     refused: list[Any] = []
-    sender = writer(replies(*answers), refused=refused, retries=99)
+    sender = writer(replies(*answers), refused=refused, in_flight=3)
     tickets = [ticket() for _ in plans]
     for number, held in enumerate(tickets):
         sender.submit(TARGET, [row(str(number)) for _ in range(1 + number % 3)], held)
