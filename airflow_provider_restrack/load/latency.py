@@ -7,8 +7,8 @@ import math
 # Buckets double in width with each octave and are 32 to an octave, so that none is wider than 1/32 of its
 # values (3.1 %); up to 64 µs each microsecond has its own.
 _SUB_BITS = 5
-_MAX_US = 2**32 - 1  # 71 minutes; what takes longer counts as that
-_BUCKETS = (32 - _SUB_BITS + 1) << _SUB_BITS
+_MAX_SHIFT = 26  # 71 minutes; what takes longer counts as that
+_BUCKETS = (_MAX_SHIFT + 2) << _SUB_BITS
 
 
 class LatencyHistogram:
@@ -22,13 +22,13 @@ class LatencyHistogram:
     def add(self, seconds: float) -> None:
         """Count a latency of zero or more seconds."""
         micros = int(seconds * 1e6)
-        if micros > _MAX_US:
-            micros = _MAX_US
         shift = micros.bit_length() - 6
-        if shift > 0:
-            self._buckets[(shift << 5) + (micros >> shift)] += 1
-        else:
+        if shift <= 0:
             self._buckets[micros] += 1
+        elif shift <= _MAX_SHIFT:
+            self._buckets[(shift << _SUB_BITS) + (micros >> shift)] += 1
+        else:
+            self._buckets[-1] += 1
 
     @property
     def count(self) -> int:
