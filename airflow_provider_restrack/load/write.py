@@ -29,6 +29,7 @@ from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessa
 from cassandra.query import BatchStatement, BatchType
 
 from airflow_provider_restrack.load.errors import StoreError
+from airflow_provider_restrack.load.latency import LatencyHistogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +80,8 @@ class _Batch:
     ticket: Ticket
     tries: int = 0
     first_failure: float | None = None
+    sent: float = 0.0
+    seconds: float = 0.0  # from the last try to its answer, as the driver's thread saw it
 
 
 @dataclass(slots=True)
@@ -114,6 +117,7 @@ class Writer:
         self._order = itertools.count()
         self._in_flight = 0
         self.counts = WriteCounts()
+        self.latency = LatencyHistogram()
 
     def submit(self, target: TableTarget, rows: Sequence[EncodedRow], ticket: Ticket) -> None:
         """Send a batch, after waiting for room; the ticket is held until it is acknowledged.
@@ -168,18 +172,22 @@ class Writer:
 
     def _send(self, batch: _Batch) -> None:
         batch.tries += 1
+        batch.sent = self._now()
         self._in_flight += 1
         future = self._session.execute_async(build_statement(batch.rows, self._level))
-        answers = self._answers
-        future.add_callbacks(
-            callback=lambda _rows: answers.put((batch, future, None)),
-            errback=lambda error: answers.put((batch, future, error)),
-        )
+        answers, now = self._answers, self._now
+
+        def take(error: Exception | None) -> None:
+            batch.seconds = now() - batch.sent
+            answers.put((batch, future, error))
+
+        future.add_callbacks(callback=lambda _rows: take(None), errback=take)
 
     def _handle(self, batch: _Batch, future: Any, error: Exception | None) -> None:
         self._in_flight -= 1
         if error is None:
             name = batch.target.full_name
+            self.latency.add(batch.seconds)
             self.counts.batches += 1
             self.counts.rows[name] = self.counts.rows.get(name, 0) + len(batch.rows)
             batch.ticket.settle()

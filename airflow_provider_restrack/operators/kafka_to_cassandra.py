@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_restrack.templates import is_literal
 
@@ -53,12 +53,15 @@ class KafkaToCassandraOperator(BaseOperator):
     :param dead_letter_topic: takes records that cannot be stored, unchanged, with the reason and origin in
         ``__connect.errors.*`` headers. None: the task fails at such a record, with what precedes it stored
         and committed.
+    :param dead_letter_limit: rejected records that end the run: a count, a share (judged over stretches of at
+        least 1,000 records), or ``{"count": …, "share": …, "after": …}``. Over it the task fails, without a
+        retry, before the records at hand; None lets any number through.
     :param timestamp_field: field with the write time; a record without it takes Kafka's.
     """
 
     template_fields: Sequence[str] = (
         "topics", "tables", "group_id", "kafka_config_id", "cassandra_conn_id", "columns", "max_records",
-        "max_seconds", "consistency", "ttl", "dead_letter_topic",
+        "max_seconds", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit",
     )  # fmt: skip
     ui_color = "#d9e8f5"
 
@@ -77,6 +80,7 @@ class KafkaToCassandraOperator(BaseOperator):
         consistency: str | None = None,
         ttl: int | None = None,
         dead_letter_topic: str | None = None,
+        dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5,
         timestamp_field: str = "timestamp",
         **kwargs: Any,
     ) -> None:
@@ -93,6 +97,7 @@ class KafkaToCassandraOperator(BaseOperator):
         self.consistency = consistency
         self.ttl = ttl
         self.dead_letter_topic = dead_letter_topic
+        self.dead_letter_limit = dead_letter_limit
         self.timestamp_field = timestamp_field
         if is_literal([getattr(self, name) for name in self.template_fields]):
             self._policy({}).check()
@@ -100,9 +105,13 @@ class KafkaToCassandraOperator(BaseOperator):
         self._stop: threading.Event | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Load, and return the counts of ``LoadResult``."""
+        """Load, and return the counts of ``LoadResult``.
+
+        :raises AirflowFailException: if more is rejected than ``dead_letter_limit`` allows.
+        """
         from airflow_provider_restrack.hooks.cassandra import CassandraSessionHook
         from airflow_provider_restrack.hooks.kafka import KafkaClientHook
+        from airflow_provider_restrack.load.errors import DeadLetterLimitError
         from airflow_provider_restrack.load.loader import load
 
         self._stop = threading.Event()
@@ -110,7 +119,10 @@ class KafkaToCassandraOperator(BaseOperator):
         policy.check()
         config = KafkaClientHook(self.kafka_config_id).config()
         with CassandraSessionHook(self.cassandra_conn_id).session() as session:
-            result = load(policy, config, session, stop=self._stop.is_set)
+            try:
+                result = load(policy, config, session, stop=self._stop.is_set)
+            except DeadLetterLimitError as error:  # a retry would meet the same records
+                raise AirflowFailException(str(error)) from error
         self.log.info("%s", result.summary())
         if result.stopped:
             raise RuntimeError(
@@ -139,6 +151,7 @@ class KafkaToCassandraOperator(BaseOperator):
             consistency=self.consistency,
             ttl=_number("ttl", self.ttl, int),
             dead_letter_topic=self.dead_letter_topic,
+            dead_letter_limit=self.dead_letter_limit,
             timestamp_field=self.timestamp_field,
             origin=f"{dag_id}.{self.task_id}" if dag_id else self.task_id,
             kafka_connection=self.kafka_config_id,

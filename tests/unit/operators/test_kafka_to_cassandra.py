@@ -6,10 +6,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_restrack.hooks import cassandra as cassandra_hook
 from airflow_provider_restrack.load import loader
-from airflow_provider_restrack.load.errors import ConfigurationError
+from airflow_provider_restrack.load.errors import ConfigurationError, DeadLetterLimitError
 from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
 from airflow_provider_restrack.operators.kafka_to_cassandra import KafkaToCassandraOperator
 
@@ -107,6 +108,15 @@ def test_a_second_run_of_the_same_object_starts_unstopped(core: Core) -> None:
     assert core.stopped is False
 
 
+def test_too_many_dead_letters_fail_without_a_retry(core: Core) -> None:
+    def fail() -> None:
+        raise DeadLetterLimitError("9 of 10 records cannot be stored")
+
+    core.during = fail
+    with pytest.raises(AirflowFailException, match="9 of 10 records cannot be stored"):
+        operator().execute({})
+
+
 def test_airflow_can_copy_it(core: Core) -> None:
     assert copy.deepcopy(operator()).topics == ["t"]
 
@@ -128,6 +138,7 @@ def test_data_and_connections_are_templates() -> None:
         ({"max_records": "many"}, "max_records is 'many'"),
         ({"consistency": "MOST"}, "consistency is 'MOST'"),
         ({"dead_letter_topic": "t"}, "dead_letter_topic is one of topics"),
+        ({"dead_letter_limit": 2.0}, r"dead_letter_limit is 2\.0"),
     ],
 )
 def test_what_is_plainly_wrong_fails_when_the_dag_is_parsed(wrong: dict[str, Any], message: str) -> None:
