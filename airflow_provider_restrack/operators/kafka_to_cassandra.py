@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_restrack.load.policy import LoadPolicy
+    from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
+    from airflow_provider_restrack.store.session import CassandraPolicy
 
 
 class KafkaToCassandraOperator(BaseOperator):
@@ -101,6 +103,7 @@ class KafkaToCassandraOperator(BaseOperator):
         self.timestamp_field = timestamp_field
         if is_literal([getattr(self, name) for name in self.template_fields]):
             self._policy({}).check()
+        self._moved: tuple[str, str, LoadResult] | None = None
         # Made in execute: an Event holds a lock, which Airflow's copies of an operator cannot take along.
         self._stop: threading.Event | None = None
 
@@ -113,27 +116,65 @@ class KafkaToCassandraOperator(BaseOperator):
         from airflow_provider_restrack.hooks.kafka import KafkaClientHook
         from airflow_provider_restrack.load.errors import DeadLetterLimitError
         from airflow_provider_restrack.load.loader import load
+        from airflow_provider_restrack.store.session import open_session
+        from airflow_provider_restrack.telemetry import note_outlets
 
         self._stop = threading.Event()
         policy = self._policy(context)
         policy.check()
         config = KafkaClientHook(self.kafka_config_id).config()
-        with CassandraSessionHook(self.cassandra_conn_id).session() as session:
+        cassandra = CassandraSessionHook(self.cassandra_conn_id).policy()
+        report = partial(self._report, context, config, cassandra)
+        with open_session(cassandra) as session:
             try:
-                result = load(policy, config, session, stop=self._stop.is_set)
+                result = load(policy, config, session, stop=self._stop.is_set, report=report)
             except DeadLetterLimitError as error:  # a retry would meet the same records
                 raise AirflowFailException(str(error)) from error
-        self.log.info("%s", result.summary())
         if result.stopped:
             raise RuntimeError(
                 f"the load was stopped before its end; what was stored is committed: {result.summary()}"
             )
+        note_outlets(context, self.outlets, result.as_dict())
         return result.as_dict()
 
     def on_kill(self) -> None:
         """Let the loop end after the chunk at hand: it stores and commits what it has read."""
         if self._stop is not None:
             self._stop.set()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - OpenLineage's
+        """Return the topics that were read and what was written: tables and dead letters.
+
+        It is asked after a failure too; None if nothing was read, or without the OpenLineage provider.
+        """
+        from airflow_provider_restrack.load.table import parse_targets
+        from airflow_provider_restrack.telemetry import Dataset, build_lineage
+
+        if self._moved is None:
+            return None
+        kafka, cassandra, result = self._moved
+        tables = [target.full_name for target in parse_targets(self.tables)]
+        written = [Dataset(cassandra, name, result.tables.get(name, 0)) for name in tables]
+        if self.dead_letter_topic:
+            written.append(Dataset(kafka, self.dead_letter_topic, result.dead_letters))
+        return build_lineage([Dataset(kafka, topic) for topic in self.topics], written)
+
+    def _report(
+        self, context: Context, config: Mapping[str, Any], cassandra: CassandraPolicy, result: LoadResult
+    ) -> None:
+        """Tell what was done, however the run ended."""
+        from airflow_provider_restrack.load.client_config import bootstrap_servers
+        from airflow_provider_restrack.telemetry import (
+            cassandra_namespace,
+            count_load,
+            kafka_namespace,
+            task_tags,
+        )
+
+        tables = cassandra_namespace(cassandra.contact_points, cassandra.port)
+        self._moved = (kafka_namespace(bootstrap_servers(config)), tables, result)
+        self.log.info("%s", result.summary())
+        count_load(result, task_tags(context, self.task_id))
 
     def _policy(self, context: Context | Mapping[str, Any]) -> LoadPolicy:
         from airflow_provider_restrack.load.policy import LoadPolicy
