@@ -57,3 +57,11 @@ class Assembly:
         """Note how far was read."""
         self.ends.update(ends)
         self.records += records
+
+    def extend(self, part: Assembly) -> None:
+        """Add all of a part that was read after it."""
+        for table, rows in zip(self.tables, part.tables, strict=True):
+            table.extend(rows)
+        self.rejected.extend(part.rejected)
+        self.size += part.size
+        self.note_read(part.ends, part.records)

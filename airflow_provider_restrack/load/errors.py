@@ -27,5 +27,9 @@ class StoreError(RuntimeError):
     """Cassandra did not acknowledge a write within the retries allowed, or refuses it."""
 
 
+class DeadLetterLimitError(RuntimeError):
+    """More records are rejected than ``dead_letter_limit`` allows; what precedes them is committed."""
+
+
 class PoisonRecordError(RuntimeError):
     """A record cannot be stored and no dead-letter topic takes it; what precedes it is committed."""

@@ -19,8 +19,10 @@ from airflow_provider_restrack.load.assembly import Assembly
 from airflow_provider_restrack.load.batch import BatchLimits, group_rows, join_batches, newest_rows
 from airflow_provider_restrack.load.consume import QUANTUM_S, ReadPolicy, open_reader
 from airflow_provider_restrack.load.cql_types import EPOCH
+from airflow_provider_restrack.load.dead_letter_limit import Rejections, parse_limit
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, open_dead_letters
 from airflow_provider_restrack.load.errors import (
+    DeadLetterLimitError,
     DeliveryError,
     KafkaUnavailableError,
     PoisonRecordError,
@@ -29,6 +31,7 @@ from airflow_provider_restrack.load.errors import (
 )
 from airflow_provider_restrack.load.offsets import OffsetTracker, Partition
 from airflow_provider_restrack.load.policy import LoadResult
+from airflow_provider_restrack.load.progress import Progress, Tally
 from airflow_provider_restrack.load.retry import WritePolicy
 from airflow_provider_restrack.load.rows import build_row_maker
 from airflow_provider_restrack.load.write import Writer
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.load.consume import Chunk, Reader
     from airflow_provider_restrack.load.dead_letters import DeadLetters
     from airflow_provider_restrack.load.encode import EncodedRow
+    from airflow_provider_restrack.load.latency import LatencyHistogram
     from airflow_provider_restrack.load.offsets import Ticket
     from airflow_provider_restrack.load.policy import LoadPolicy
     from airflow_provider_restrack.load.rows import RowMaker
@@ -59,13 +63,17 @@ def load(
     session: Any,
     *,
     stop: Callable[[], bool] = lambda: False,
+    report: Callable[[LoadResult], None] = lambda _result: None,
 ) -> LoadResult:
     """Load what the topics hold beyond the group's committed offsets, up to their ends of now.
 
     :param config: librdkafka settings of the Kafka connection.
     :param session: a connected cassandra-driver session.
     :param stop: asked between chunks; when true, what is read is stored and committed, and the run ends.
+    :param report: called once with what was done, however the run ends; after an error its ``lag_after``
+        counts to the ends that the topics had at the start.
     :raises ConfigurationError: before anything is read, if a topic, table or column does not fit.
+    :raises DeadLetterLimitError: if more is rejected than ``dead_letter_limit`` allows.
     :raises PoisonRecordError: at a record that cannot be stored, without a dead-letter topic.
     :raises StoreError: if Cassandra does not store a row.
     :raises KafkaUnavailableError: if Kafka does not answer, give records or confirm a commit.
@@ -79,8 +87,11 @@ def load(
     try:
         letters = _open_letters(policy, read_policy, config)
         run = Run(policy, maker, reader, session, letters)
-        with _rare_collections():
-            return run.execute(stop)
+        try:
+            with _rare_collections():
+                return run.execute(stop)
+        finally:
+            report(run.result)
     finally:
         reader.close()
         if letters is not None:
@@ -103,14 +114,18 @@ class Run:
             ),
             on_refused=lambda row, error, ticket: self._bury(row.record, error, ticket),
             tables=[encoder.packed for encoder in maker.encoders],
+            while_waiting=self._idle,
             now=clock.monotonic,
         )
         self._assembly = self._new_assembly()
         self._limits = BatchLimits(rows=policy.batch_rows)
         self._tracker = OffsetTracker()
         self._buried: set[tuple[Partition, int]] = set()
+        self._rejections = Rejections(parse_limit(policy.dead_letter_limit) if letters is not None else None)
         self._result = LoadResult(lag_before=reader.lag_before)
+        self._lag_after: int | None = None
         self._started = self._last_commit = clock.monotonic()
+        self._progress = Progress(self._started)
 
     def execute(self, stop: Callable[[], bool]) -> LoadResult:
         """Run to the end, the limits or the stop, and return the counts.
@@ -123,7 +138,7 @@ class Run:
             while not self._reader.finished and not self._over(stop):
                 self._advance()
             self._settle()
-        except (StoreError, DeliveryError, PoisonRecordError) as error:
+        except (StoreError, DeliveryError, PoisonRecordError, DeadLetterLimitError) as error:
             self._commit_after(error)
             raise
         finally:
@@ -156,29 +171,51 @@ class Run:
         self._writer.pump()
         if self._assembly.is_full or (len(chunk.records) < wanted and not self._writer.is_busy):
             self._hand_out()
+        self._idle()
+
+    def _idle(self) -> None:
+        """Do what is due between slices, and while the writer waits."""
         self._commit_sometimes()
+        self._tell()
 
     def _take(self, chunk: Chunk) -> None:
-        """Make the rows of a slice; stop before a record that nothing takes."""
-        assembly, make = self._assembly, self._maker.make
+        """Make the rows of a slice and gather them; stop before a record, or a slice, that nothing takes."""
+        part = self._new_assembly()
+        made = self._make_rows(chunk.records, part)
+        if made < len(chunk.records):
+            record, error = part.rejected.pop()
+            part.note_read(_ends_of(chunk.records[:made]), made)
+            self._gather(part)
+            self._settle()
+            raise self._poison(record, error) from error
+        self._rejections.add(made, part.rejected)
+        if (excess := self._rejections.excess()) is not None:
+            self._settle()
+            raise DeadLetterLimitError(excess)
+        part.note_read(chunk.ends, made)
+        self._gather(part)
+
+    def _make_rows(self, records: Sequence[Any], part: Assembly) -> int:
+        """Return how many records were made into rows or rejected: all, if there are dead letters."""
+        make = self._maker.make
         now_us = int((clock.utc_now() - EPOCH).total_seconds() * 1_000_000)
-        for index, record in enumerate(chunk.records):
+        for index, record in enumerate(records):
             try:
-                made = make(record, now_us)
+                rows = make(record, now_us)
             except RejectError as error:
+                part.reject(record, error)
                 if self._letters is None:
-                    assembly.note_read(_ends_of(chunk.records[:index]), index)
-                    self._result.records += index + 1
-                    self._settle()
-                    raise self._poison(record, error) from error
-                assembly.reject(record, error)
+                    return index
                 continue
-            if made is None:
+            if rows is None:
                 self._result.expired += 1
             else:
-                assembly.add(made)
-        assembly.note_read(chunk.ends, len(chunk.records))
-        self._result.records += len(chunk.records)
+                part.add(rows)
+        return len(records)
+
+    def _gather(self, part: Assembly) -> None:
+        self._assembly.extend(part)
+        self._result.records += part.records
 
     def _hand_out(self) -> None:
         """Hand what is gathered to the writer and the dead letters, once what precedes it is under way."""
@@ -214,6 +251,9 @@ class Run:
         place = (Partition(record.topic(), record.partition()), record.offset())
         if place not in self._buried:
             self._buried.add(place)
+            self._rejections.add(0, [(record, error)])
+            if (excess := self._rejections.excess()) is not None:
+                raise DeadLetterLimitError(excess)
             self._letters.send(record, error, ticket)
 
     def _settle(self) -> None:
@@ -245,15 +285,38 @@ class Run:
         except KafkaUnavailableError as failure:
             log.warning("offsets were not committed after %s: %s", type(error).__name__, failure)
 
+    def _tell(self) -> None:
+        """Write a line of progress into the log, if one is due."""
+        now = clock.monotonic()
+        if self._progress.due(now):
+            done = self.result
+            tally = Tally(done.records, done.rows, done.lag_after, done.dead_letters, done.retries)
+            log.info("%s", self._progress.line(now, tally))
+
     def _finish(self) -> LoadResult:
+        self._lag_after = self._reader.lag_after(self._tracker.committed)
+        return self.result
+
+    @property
+    def result(self) -> LoadResult:
+        """What is done so far; until the end ``lag_after`` counts to the ends that the topics had at the
+        start.
+        """
         result, counts = self._result, self._writer.counts
         result.rows, result.tables = sum(counts.rows.values()), dict(counts.rows)
         result.batches, result.retries = counts.batches, counts.retries
         result.lost = self._reader.lost
         result.dead_letters = self._letters.delivered if self._letters is not None else 0
-        result.lag_after = self._reader.lag_after(self._tracker.committed)
+        result.lag_after = self._lag_left() if self._lag_after is None else self._lag_after
         result.seconds = round(clock.monotonic() - self._started, 3)
+        result.write_p50_ms, result.write_p99_ms = (_millis(self._writer.latency, q) for q in (0.5, 0.99))
         return result
+
+    def _lag_left(self) -> int:
+        committed = self._tracker.committed
+        return sum(
+            max(0, span.end - committed.get(span.partition, span.start)) for span in self._reader.spans
+        )
 
     @staticmethod
     def _poison(
@@ -276,6 +339,11 @@ def _open_letters(
     return open_dead_letters(
         wanted, config, now=clock.monotonic, connect_timeout_s=read_policy.connect_timeout_s
     )
+
+
+def _millis(latency: LatencyHistogram, q: float) -> float | None:
+    seconds = latency.quantile(q)
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _ends_of(records: Sequence[Any]) -> dict[Partition, int]:

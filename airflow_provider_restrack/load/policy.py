@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_restrack.load.dead_letter_limit import parse_limit
 from airflow_provider_restrack.load.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class LoadPolicy:
     :ivar ttl: seconds for which a row is kept from its write timestamp on, so that a late one does not live
         longer. Older rows are counted and not written. None writes no TTL: the table's default counts from
         the write.
+    :ivar dead_letter_limit: what ``parse_limit`` reads: how much a run may reject before it fails.
     :ivar timestamp_field: field with the time that the row was true, which is its write timestamp; a record
         without it takes Kafka's.
     :ivar retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes.
@@ -45,6 +47,7 @@ class LoadPolicy:
     consistency: str | None = None
     ttl: int | None = None
     dead_letter_topic: str | None = None
+    dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5
     timestamp_field: str = "timestamp"
     retry_seconds: float = 60.0
     origin: str = ""
@@ -79,6 +82,7 @@ class LoadPolicy:
         from airflow_provider_restrack.load.table import parse_targets
 
         parse_targets(self.tables)
+        parse_limit(self.dead_letter_limit)
 
 
 @dataclass(slots=True)
@@ -91,6 +95,8 @@ class LoadResult:
     :ivar lost: records that the topic's retention deleted before the group read them.
     :ivar lag_before: offsets between the group's own and the topics' ends, when the run started.
     :ivar lag_after: the same when it ended, records included that have come since.
+    :ivar write_p50_ms: half of the writes were acknowledged within so many milliseconds; None without writes.
+    :ivar write_p99_ms: the same of 99 in 100.
     :ivar stopped: whether it was asked to stop before its end.
     """
 
@@ -106,6 +112,8 @@ class LoadResult:
     lag_before: int = 0
     lag_after: int = 0
     seconds: float = 0.0
+    write_p50_ms: float | None = None
+    write_p99_ms: float | None = None
     stopped: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,5 +128,10 @@ class LoadResult:
             f"Loaded {self.records} records as {self.rows} rows ({tables}) in {self.batches} batches and"
             f" {self.seconds:.1f} s ({rate:.0f} records/s); dead letters {self.dead_letters},"
             f" expired {self.expired}, superseded {self.superseded}, lost {self.lost},"
-            f" retries {self.retries}; lag {self.lag_before} before, {self.lag_after} after"
+            f" retries {self.retries}; lag {self.lag_before} before, {self.lag_after} after{self._writes()}"
         )
+
+    def _writes(self) -> str:
+        if self.write_p50_ms is None:
+            return ""
+        return f"; writes p50 {self.write_p50_ms:g} ms, p99 {self.write_p99_ms:g} ms"

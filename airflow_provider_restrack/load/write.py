@@ -19,6 +19,7 @@ from cassandra.query import BatchStatement, BatchType
 
 from airflow_provider_restrack.load.channel import Channel
 from airflow_provider_restrack.load.errors import StoreError
+from airflow_provider_restrack.load.latency import LatencyHistogram
 from airflow_provider_restrack.load.retry import (
     Window,
     WritePolicy,
@@ -95,6 +96,7 @@ class Writer:
         self._last_answer = now()
         self._told = -_TELL_EVERY_S
         self.counts = WriteCounts()
+        self.latency = LatencyHistogram()
 
     @property
     def is_busy(self) -> bool:
@@ -178,6 +180,7 @@ class Writer:
         self._in_flight -= 1
         self._last_answer = self._now()
         if error is None:
+            self.latency.add(answer.seconds)
             self._note_stored(batch)
         elif is_refusal(error):
             self._handle_refusal(batch, error)

@@ -55,11 +55,14 @@ class KafkaPublishOperator(BaseOperator):
         self.kafka_config_id = kafka_config_id
         self.headers = headers
         self.timeout = timeout
+        self._moved: tuple[str, int] | None = None
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> dict[str, Any]:
         """Send the records and return ``{"topic", "delivered"}``."""
         from airflow_provider_restrack.hooks.kafka import KafkaClientHook
+        from airflow_provider_restrack.load.client_config import bootstrap_servers
         from airflow_provider_restrack.load.publish import PublishPolicy, publish
+        from airflow_provider_restrack.telemetry import kafka_namespace, note_outlets
 
         policy = PublishPolicy(
             topic=self.topic,
@@ -68,9 +71,22 @@ class KafkaPublishOperator(BaseOperator):
             timeout_s=self.timeout,
             connection=self.kafka_config_id,
         )
-        delivered = publish(self.records, policy, KafkaClientHook(self.kafka_config_id).config())
+        config = KafkaClientHook(self.kafka_config_id).config()
+        delivered = publish(self.records, policy, config)
+        self._moved = (kafka_namespace(bootstrap_servers(config)), delivered)
         if delivered:
             self.log.info("Delivered %d records to topic %s", delivered, self.topic)
         else:
             self.log.warning("No records to deliver to topic %s", self.topic)
-        return {"topic": self.topic, "delivered": delivered}
+        result = {"topic": self.topic, "delivered": delivered}
+        note_outlets(context, self.outlets, result)
+        return result
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - OpenLineage's
+        """Return the topic; None if nothing was sent, or without the OpenLineage provider."""
+        from airflow_provider_restrack.telemetry import Dataset, build_lineage
+
+        if self._moved is None:
+            return None
+        cluster, delivered = self._moved
+        return build_lineage([], [Dataset(cluster, self.topic, delivered)])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_restrack.templates import is_literal
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_restrack.load.policy import LoadPolicy
+    from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
+    from airflow_provider_restrack.store.session import CassandraPolicy
 
 
 class KafkaToCassandraOperator(BaseOperator):
@@ -53,6 +55,9 @@ class KafkaToCassandraOperator(BaseOperator):
     :param dead_letter_topic: takes records that cannot be stored, unchanged, with the reason and origin in
         ``__connect.errors.*`` headers. None: the task fails at such a record, with what precedes it stored
         and committed.
+    :param dead_letter_limit: rejected records that end the run: a count, a share (judged over stretches of at
+        least 1,000 records), or ``{"count": …, "share": …, "after": …}``. Over it the task fails, without a
+        retry, before the records at hand; None lets any number through.
     :param timestamp_field: field with the write time; a record without it takes Kafka's.
     :param retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes; then
         the task fails, with nothing committed beyond what is stored.
@@ -60,7 +65,7 @@ class KafkaToCassandraOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "topics", "tables", "group_id", "kafka_config_id", "cassandra_conn_id", "columns", "max_records",
-        "max_seconds", "consistency", "ttl", "dead_letter_topic",
+        "max_seconds", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit",
     )  # fmt: skip
     ui_color = "#d9e8f5"
 
@@ -79,6 +84,7 @@ class KafkaToCassandraOperator(BaseOperator):
         consistency: str | None = None,
         ttl: int | None = None,
         dead_letter_topic: str | None = None,
+        dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5,
         timestamp_field: str = "timestamp",
         retry_seconds: float = 60.0,
         **kwargs: Any,
@@ -96,36 +102,83 @@ class KafkaToCassandraOperator(BaseOperator):
         self.consistency = consistency
         self.ttl = ttl
         self.dead_letter_topic = dead_letter_topic
+        self.dead_letter_limit = dead_letter_limit
         self.timestamp_field = timestamp_field
         self.retry_seconds = retry_seconds
         if is_literal([getattr(self, name) for name in self.template_fields]):
             self._policy({}).check()
+        self._moved: tuple[str, str, LoadResult] | None = None
         # Made in execute: an Event holds a lock, which Airflow's copies of an operator cannot take along.
         self._stop: threading.Event | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Load, and return the counts of ``LoadResult``."""
+        """Load, and return the counts of ``LoadResult``.
+
+        :raises AirflowFailException: if more is rejected than ``dead_letter_limit`` allows.
+        """
         from airflow_provider_restrack.hooks.cassandra import CassandraSessionHook
         from airflow_provider_restrack.hooks.kafka import KafkaClientHook
+        from airflow_provider_restrack.load.errors import DeadLetterLimitError
         from airflow_provider_restrack.load.loader import load
+        from airflow_provider_restrack.store.session import open_session
+        from airflow_provider_restrack.telemetry import note_outlets
 
         self._stop = threading.Event()
         policy = self._policy(context)
         policy.check()
         config = KafkaClientHook(self.kafka_config_id).config()
-        with CassandraSessionHook(self.cassandra_conn_id).session() as session:
-            result = load(policy, config, session, stop=self._stop.is_set)
-        self.log.info("%s", result.summary())
+        cassandra = CassandraSessionHook(self.cassandra_conn_id).policy()
+        report = partial(self._report, context, config, cassandra)
+        with open_session(cassandra) as session:
+            try:
+                result = load(policy, config, session, stop=self._stop.is_set, report=report)
+            except DeadLetterLimitError as error:  # a retry would meet the same records
+                raise AirflowFailException(str(error)) from error
         if result.stopped:
             raise RuntimeError(
                 f"the load was stopped before its end; what was stored is committed: {result.summary()}"
             )
+        note_outlets(context, self.outlets, result.as_dict())
         return result.as_dict()
 
     def on_kill(self) -> None:
         """Let the loop end after the chunk at hand: it stores and commits what it has read."""
         if self._stop is not None:
             self._stop.set()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - OpenLineage's
+        """Return the topics that were read and what was written: tables and dead letters.
+
+        It is asked after a failure too; None if nothing was read, or without the OpenLineage provider.
+        """
+        from airflow_provider_restrack.load.table import parse_targets
+        from airflow_provider_restrack.telemetry import Dataset, build_lineage
+
+        if self._moved is None:
+            return None
+        kafka, cassandra, result = self._moved
+        tables = [target.full_name for target in parse_targets(self.tables)]
+        written = [Dataset(cassandra, name, result.tables.get(name, 0)) for name in tables]
+        if self.dead_letter_topic:
+            written.append(Dataset(kafka, self.dead_letter_topic, result.dead_letters))
+        return build_lineage([Dataset(kafka, topic) for topic in self.topics], written)
+
+    def _report(
+        self, context: Context, config: Mapping[str, Any], cassandra: CassandraPolicy, result: LoadResult
+    ) -> None:
+        """Tell what was done, however the run ended."""
+        from airflow_provider_restrack.load.client_config import bootstrap_servers
+        from airflow_provider_restrack.telemetry import (
+            cassandra_namespace,
+            count_load,
+            kafka_namespace,
+            task_tags,
+        )
+
+        tables = cassandra_namespace(cassandra.contact_points, cassandra.port)
+        self._moved = (kafka_namespace(bootstrap_servers(config)), tables, result)
+        self.log.info("%s", result.summary())
+        count_load(result, task_tags(context, self.task_id))
 
     def _policy(self, context: Context | Mapping[str, Any]) -> LoadPolicy:
         from airflow_provider_restrack.load.policy import LoadPolicy
@@ -143,6 +196,7 @@ class KafkaToCassandraOperator(BaseOperator):
             consistency=self.consistency,
             ttl=_number("ttl", self.ttl, int),
             dead_letter_topic=self.dead_letter_topic,
+            dead_letter_limit=self.dead_letter_limit,
             timestamp_field=self.timestamp_field,
             retry_seconds=self.retry_seconds,
             origin=f"{dag_id}.{self.task_id}" if dag_id else self.task_id,

@@ -16,20 +16,21 @@ from airflow_provider_restrack.store import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = [pytest.mark.kafka, pytest.mark.cassandra]
 
 
 @pytest.fixture
-def load(
+def connections(
     kafka_bootstrap: str,
     cassandra_address: tuple[str, int],
     cassandra_session: Any,
     topic: str,
     keyspace: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., dict[str, Any]]:
-    """Return a runner of the operator, over a topic with one sample and fresh tables."""
+) -> None:
+    """Airflow's connections to both servers, a topic with one sample and fresh tables."""
     extra = {"bootstrap.servers": kafka_bootstrap, "group.id": "somebody"}
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps({"conn_type": "kafka", "extra": extra}))
     host, port = cassandra_address
@@ -39,6 +40,11 @@ def load(
         cassandra_session.execute(schema.build_create_table(table, keyspace))
     sample = {"host": "web-1", "timestamp": clock.format_utc(clock.utc_now()), "up": True, "cpu_usage": 7.5}
     KafkaPublishOperator(task_id="publish", topic=topic, records=sample).execute({})
+
+
+@pytest.fixture
+def load(connections: None, topic: str, keyspace: str) -> Callable[..., dict[str, Any]]:
+    """Return a runner of the operator over that topic."""
 
     def run(**changes: Any) -> dict[str, Any]:
         arguments = {
@@ -93,3 +99,49 @@ def test_a_missing_table_is_named_with_the_connection(load: Any, keyspace: str) 
         ConfigurationError, match=rf"{keyspace}\.missing does not exist .*'cassandra_default'"
     ):
         load(tables=[f"{keyspace}.missing"])
+
+
+ASSET_DAG = """
+from datetime import datetime
+from airflow.sdk import DAG, Asset
+from airflow_provider_restrack.operators.kafka_to_cassandra import KafkaToCassandraOperator
+
+with DAG({dag_id!r}, schedule=None, start_date=datetime(2026, 1, 1)):
+    KafkaToCassandraOperator(
+        task_id="load", topics=[{topic!r}], tables=[{table!r}], group_id={topic!r}, outlets=[Asset({asset!r})]
+    )
+"""
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_event_of_an_asset_in_the_database_has_the_counts_of_the_load(
+    connections: None,
+    airflow_db: Path,
+    topic: str,
+    keyspace: str,
+    unique: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+
+    dag_id, table = unique("dag"), f"{keyspace}.latest_metrics"
+    asset = f"cassandra://cassandra-1:9042/{table.replace('.', '/')}"
+    text = ASSET_DAG.format(dag_id=dag_id, topic=topic, table=table, asset=asset)
+    (tmp_path / "load.py").write_text(text)
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    bundle = {"name": "dags-folder", "classpath": local, "kwargs": {"path": str(tmp_path)}}
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+    bag = DagBag(tmp_path, bundle_name="dags-folder", bundle_path=tmp_path)
+
+    run = bag.dags[dag_id].test()
+
+    assert [str(instance.state) for instance in run.get_task_instances()] == ["success"]
+    with create_session() as session:
+        found = session.query(AssetEvent.extra).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        [(extra,)] = found.filter(AssetModel.uri == asset).all()
+    assert (extra["records"], extra["tables"], extra["lag_after"]) == (1, {table: 1}, 0)

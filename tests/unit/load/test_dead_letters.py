@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from cassandra import InvalidRequest
 from confluent_kafka import KafkaError, KafkaException
 
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, DeadLetters, build_headers
@@ -12,6 +14,7 @@ from tests.unit.load.fakes import Clock, FakeMessage, FakeProducer
 
 POLICY = DeadLetterPolicy("dead", "g", origin="dag.task", connection="my_kafka", timeout_s=5)
 REASON = RejectError("no JSON")
+ORIGIN = ("topic", "partition", "offset")
 
 
 def letters(producer: FakeProducer) -> DeadLetters:
@@ -38,9 +41,56 @@ def test_a_record_is_sent_unchanged_with_reason_and_origin() -> None:
         ("__connect.errors.connector.name", b"g"),
         ("__connect.errors.task.id", b"dag.task"),
         ("__connect.errors.stage", b"VALUE_CONVERTER"),
+        ("__connect.errors.class.name", b"airflow_provider_restrack.load.rows.RowMaker"),
         ("__connect.errors.exception.class.name", b"airflow_provider_restrack.load.errors.RejectError"),
         ("__connect.errors.exception.message", b"no JSON"),
     ]
+
+
+def test_a_row_that_cassandra_refuses_is_of_the_stage_that_puts() -> None:
+    headers = dict(build_headers(FakeMessage(b""), InvalidRequest("too large"), POLICY))
+
+    assert headers["__connect.errors.stage"] == b"TASK_PUT"
+    assert headers["__connect.errors.class.name"] == b"airflow_provider_restrack.load.write.Writer"
+    assert headers["__connect.errors.exception.class.name"] == b"cassandra.InvalidRequest"
+
+
+def test_a_letter_rejected_again_keeps_its_origin_and_has_one_reason() -> None:
+    first = build_headers(FakeMessage(b"", at=7, where=2, extra=[("a", b"1"), ("a", None)]), REASON, POLICY)
+    again = replace(POLICY, topic="dead_2", group_id="replay", origin="replay.task")
+    letter = FakeMessage(b"", at=99, of="dead", extra=first)
+
+    second = build_headers(letter, RejectError("still no JSON"), again)
+
+    assert len(second) == len(first)
+    assert second[:5] == [
+        ("a", b"1"),
+        ("a", None),
+        ("__connect.errors.topic", b"t"),
+        ("__connect.errors.partition", b"2"),
+        ("__connect.errors.offset", b"7"),
+    ]
+    assert dict(second)["__connect.errors.connector.name"] == b"replay"
+    assert dict(second)["__connect.errors.exception.message"] == b"still no JSON"
+
+
+def test_of_reasons_that_others_have_piled_up_the_first_is_the_origin() -> None:
+    piled = [(f"__connect.errors.{name}", raw) for raw in (b"1", b"2") for name in ORIGIN]
+
+    headers = build_headers(FakeMessage(b"", extra=piled), REASON, POLICY)
+
+    assert headers[:3] == piled[:3]
+    assert len(headers) == len({name for name, _ in headers})
+
+
+@pytest.mark.parametrize("missing", range(3))
+def test_a_place_that_is_not_whole_is_not_taken_for_an_origin(missing: int) -> None:
+    given: list[tuple[str, bytes | None]] = [(f"__connect.errors.{name}", b"1") for name in ORIGIN]
+    given[missing] = (given[missing][0], None)
+
+    headers = build_headers(FakeMessage(b"", at=7, extra=given), REASON, POLICY)  # type: ignore[arg-type]
+
+    assert [raw for _, raw in headers[:3]] == [b"t", b"0", b"7"]
 
 
 def test_a_reason_that_is_no_utf8_or_endless_still_makes_a_header() -> None:

@@ -16,7 +16,12 @@ from airflow_provider_restrack.load import loader
 from airflow_provider_restrack.load.brokers import Brokers
 from airflow_provider_restrack.load.consume import Reader, ReadPolicy, plan_run
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, DeadLetters
-from airflow_provider_restrack.load.errors import DeliveryError, PoisonRecordError, StoreError
+from airflow_provider_restrack.load.errors import (
+    DeadLetterLimitError,
+    DeliveryError,
+    PoisonRecordError,
+    StoreError,
+)
 from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
 from airflow_provider_restrack.load.rows import build_row_maker
 from tests.unit.load.fakes import (
@@ -340,3 +345,108 @@ def test_a_driver_error_that_passes_is_retried_inside_the_run(monkeypatch: pytes
     result = bench.execute()
 
     assert (result.rows, result.retries) == (1, 1)
+
+
+def poison(count: int, start: int) -> list[FakeMessage]:
+    return [at(POISON, start + number) for number in range(count)]
+
+
+def test_a_chunk_over_the_dead_letter_limit_ends_the_run_before_it(caplog: Any) -> None:
+    producer = FakeProducer()
+    bench = Bench(
+        [record(0, k="a"), *poison(1, 1)], [*poison(2, 2), record(4, k="b")], producer=producer,
+        dead_letter_limit={"count": 2},
+    )  # fmt: skip
+
+    with pytest.raises(DeadLetterLimitError, match=r"3 of 5 records.*\(count 2\).*3 times 'JSON is malf"):
+        bench.execute()
+    assert bench.committed == {0: 2}
+    assert [sent["value"] for sent in producer.sent] == [b"poison"]
+    assert (bench.run.result.dead_letters, bench.run.result.rows, bench.run.result.lag_after) == (1, 1, 3)
+
+
+def test_what_is_on_its_way_is_stored_and_committed_before_the_limit_is_told() -> None:
+    def answer(_statement: Any) -> Any:
+        return ...
+
+    bench = Bench([record(0, k="a")], poison(1, 1), session=FakeSession(answer), producer=FakeProducer(),
+                  dead_letter_limit=0)  # fmt: skip
+    drain = bench.run._writer.drain
+
+    def answer_and_drain() -> None:
+        bench.session.futures[0].callback(None)
+        drain()
+
+    bench.run._writer.drain = answer_and_drain  # type: ignore[method-assign]
+    with pytest.raises(DeadLetterLimitError):
+        bench.execute()
+    assert bench.committed == {0: 1}
+
+
+def test_by_default_a_topic_that_is_mostly_bad_is_not_moved_to_the_dead_letters() -> None:
+    producer = FakeProducer()
+    bench = Bench([*poison(501, 0), *[record(501 + n, k="a") for n in range(499)]], producer=producer)
+
+    with pytest.raises(DeadLetterLimitError, match="501 of the last 1000 records"):
+        bench.execute()
+    assert producer.sent == []
+    assert bench.committed == {0: 0}
+
+
+def test_without_limit_it_is_moved() -> None:
+    producer = FakeProducer()
+    bench = Bench(poison(1500, 0), producer=producer, dead_letter_limit=None)
+
+    assert bench.execute().dead_letters == 1500
+    assert bench.committed == {0: 1500}
+
+
+def test_rows_that_cassandra_refuses_count_for_the_limit() -> None:
+    producer = FakeProducer()
+    batches = [[record(0, k="b")], [record(1, k="b"), record(2, k="a")]]
+    bench = Bench(*batches, session=FakeSession(refuse_b), producer=producer, dead_letter_limit=1)
+
+    with pytest.raises(DeadLetterLimitError, match=r"2 of 3 records.*2 times .*value too large"):
+        bench.execute()
+    assert bench.committed == {0: 1}
+    assert len(producer.sent) == 1
+
+
+def test_without_dead_letters_the_first_poison_record_is_told_and_no_limit() -> None:
+    with pytest.raises(PoisonRecordError):
+        Bench(poison(1, 0), dead_letter_limit=0).execute()
+
+
+def test_progress_is_told_every_ten_seconds_of_a_long_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(loader.clock, "monotonic", clock)
+    bench = Bench(*[[record(number, k="a")] for number in range(30)])
+
+    def stop() -> bool:
+        clock.at += 1
+        return False
+
+    with caplog.at_level("INFO", loader.log.name):
+        bench.execute(stop)
+    lines = [line.getMessage() for line in caplog.records if line.getMessage().startswith("Loading: ")]
+    assert lines == [
+        f"Loading: {read} records as {stored} rows, 1 rows/s now, 1 on average; lag left {30 - stored}{left};"
+        " dead letters 0, retries 0"
+        for read, stored, left in ((10, 9, ", about 21 s"), (20, 19, ", about 11 s"), (30, 29, ", about 1 s"))
+    ]
+
+
+def test_what_was_done_is_known_after_an_error_too() -> None:
+    bench = Bench([record(0, k="a")], [record(1, k="b"), record(2, k="a")], session=FakeSession(refuse_b))
+
+    with pytest.raises(PoisonRecordError):
+        bench.execute()
+    done = bench.run.result
+    assert (done.records, done.rows, done.lag_before, done.lag_after) == (3, 1, 3, 2)
+    assert done.write_p50_ms is not None
+
+
+def test_without_writes_there_are_no_times_of_them() -> None:
+    assert (Bench().execute().write_p50_ms, Bench().execute().write_p99_ms) == (None, None)

@@ -33,6 +33,7 @@ def test_the_defaults_are_allowed() -> None:
         ({"retry_seconds": -0.5}, "retry_seconds is -0.5"),
         ({"retry_seconds": float("nan")}, "retry_seconds is nan"),
         ({"ttl": 0}, "ttl is 0"),
+        ({"dead_letter_limit": 1.5}, r"dead_letter_limit is 1\.5"),
         ({"ttl": 630_720_001}, "at most 630720000"),
         ({"consistency": "local_quorum"}, "'local_quorum'.*LOCAL_QUORUM"),
     ],
@@ -50,4 +51,10 @@ def test_a_result_is_json_and_a_line_of_the_log() -> None:
     assert json.loads(json.dumps(result.as_dict())) == result.as_dict()
     assert "10 records as 12 rows (ks.t 12) in 3 batches and 2.0 s (5 records/s)" in result.summary()
     assert "lost 4" in result.summary()
-    assert "lag 10 before, 0 after" in result.summary()
+    assert result.summary().endswith("lag 10 before, 0 after")
+
+
+def test_the_line_has_the_times_of_writes_if_there_were_any() -> None:
+    result = LoadResult(write_p50_ms=4.25, write_p99_ms=31.5)
+
+    assert result.summary().endswith("lag 0 before, 0 after; writes p50 4.25 ms, p99 31.5 ms")

@@ -375,3 +375,21 @@ def test_every_chunk_is_settled_exactly_once_whatever_the_answers(plans: list[li
     assert all(held.finished for held in tickets)
     stored = sum(sender.counts.rows.values())
     assert stored + len(refused) == sum(1 + number % 3 for number in range(len(plans)))
+
+
+def test_the_latency_is_that_of_the_try_that_stored_until_the_drivers_thread_had_the_answer() -> None:
+    clock, session = Clock(), FakeSession(lambda _statement: ...)
+    sender, held = writer(session, clock), ticket()
+    sender.submit(TARGET, [row()], held)
+    sender.pump()
+    clock.at += 100
+    session.futures[0].errback(OperationTimedOut())
+    sender.pump()
+    sender.pump()
+    clock.at += 2
+    session.futures[1].callback(None)
+    clock.at += 50  # the loop is busy with another chunk
+    sender.pump()
+
+    assert sender.latency.count == 1
+    assert sender.latency.quantile(0.5) == pytest.approx(2, rel=0.02)

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from airflow_provider_restrack import telemetry
 from airflow_provider_restrack.hooks import cassandra as cassandra_hook
 from airflow_provider_restrack.load import loader
-from airflow_provider_restrack.load.errors import ConfigurationError
+from airflow_provider_restrack.load.errors import ConfigurationError, DeadLetterLimitError, StoreError
 from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
 from airflow_provider_restrack.operators.kafka_to_cassandra import KafkaToCassandraOperator
+from airflow_provider_restrack.store import session
+from airflow_provider_restrack.store.session import CassandraPolicy
+from airflow_provider_restrack.telemetry import Dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,9 +31,20 @@ class Core:
         self.during: Callable[[], None] = lambda: None
         self.policy: LoadPolicy | None = None
 
-    def load(self, policy: LoadPolicy, config: Any, session: Any, *, stop: Callable[[], bool]) -> LoadResult:
+    def load(
+        self,
+        policy: LoadPolicy,
+        config: Any,
+        session: Any,
+        *,
+        stop: Callable[[], bool],
+        report: Callable[[LoadResult], None],
+    ) -> LoadResult:
         self.policy, self.config, self.session = policy, config, session
-        self.during()
+        try:
+            self.during()
+        finally:
+            report(self.result)
         self.stopped = stop()
         return self.result
 
@@ -40,11 +57,15 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Core:
         def __init__(self, conn_id: str) -> None:
             self.conn_id = conn_id
 
-        @contextmanager
-        def session(self) -> Iterator[str]:
-            yield f"session of {self.conn_id}"
+        def policy(self) -> CassandraPolicy:
+            return CassandraPolicy(contact_points=("c1", "c2"), port=9043, origin=self.conn_id)
+
+    @contextmanager
+    def open_session(policy: CassandraPolicy) -> Iterator[str]:
+        yield f"session of {policy.origin}"
 
     monkeypatch.setattr(loader, "load", made.load)
+    monkeypatch.setattr(session, "open_session", open_session)
     monkeypatch.setattr(cassandra_hook, "CassandraSessionHook", FakeHook)
     monkeypatch.setenv(
         "AIRFLOW_CONN_MY_KAFKA", '{"conn_type": "kafka", "extra": {"bootstrap.servers": "b:1"}}'
@@ -107,6 +128,69 @@ def test_a_second_run_of_the_same_object_starts_unstopped(core: Core) -> None:
     assert core.stopped is False
 
 
+def test_too_many_dead_letters_fail_without_a_retry(core: Core) -> None:
+    def fail() -> None:
+        raise DeadLetterLimitError("9 of 10 records cannot be stored")
+
+    core.during = fail
+    with pytest.raises(AirflowFailException, match="9 of 10 records cannot be stored"):
+        operator().execute({})
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_done_is_logged_and_counted_however_the_run_ends(
+    core: Core, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    counted: list[Any] = []
+    monkeypatch.setattr(telemetry, "count_load", lambda *arguments: counted.append(arguments))
+
+    def during() -> None:
+        if fails:
+            raise StoreError("no")
+
+    core.during = during
+    task = operator()
+    with suppress(StoreError):
+        task.execute({"ti": SimpleNamespace(dag_id="a_dag", map_index=-1)})
+
+    assert counted == [(core.result, {"dag_id": "a_dag", "task_id": "load"})]
+    assert "Loaded 3 records as 3 rows" in capsys.readouterr().out
+
+
+def test_an_asset_among_the_outlets_gets_what_the_task_returns(core: Core) -> None:
+    rows, events = Asset("rows"), OutletEventAccessors()
+
+    result = operator(outlets=[rows]).execute({"outlet_events": events})
+
+    assert events[rows].extra == result
+
+
+def test_a_run_that_was_stopped_notes_nothing_on_its_outlets(core: Core) -> None:
+    core.result, events = LoadResult(stopped=True), OutletEventAccessors()
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        operator(outlets=[Asset("rows")]).execute({"outlet_events": events})
+    assert len(events) == 0
+
+
+def test_lineage_leads_from_topics_to_tables_and_dead_letters(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "build_lineage", lambda *datasets: datasets)
+    core.result = LoadResult(tables={"ks.t": 3}, dead_letters=2)
+    task = operator(tables=["ks.t", {"table": "ks.u", "mode": "merge"}], dead_letter_topic="dead")
+
+    assert task.get_openlineage_facets_on_complete(None) is None
+    task.execute({})
+    inputs, outputs = task.get_openlineage_facets_on_complete(None)
+    assert inputs == [Dataset("kafka://b:1", "t")]
+    assert outputs == [
+        Dataset("cassandra://c1:9043", "ks.t", 3),
+        Dataset("cassandra://c1:9043", "ks.u", 0),
+        Dataset("kafka://b:1", "dead", 2),
+    ]
+
+
 def test_airflow_can_copy_it(core: Core) -> None:
     assert copy.deepcopy(operator()).topics == ["t"]
 
@@ -128,6 +212,7 @@ def test_data_and_connections_are_templates() -> None:
         ({"max_records": "many"}, "max_records is 'many'"),
         ({"consistency": "MOST"}, "consistency is 'MOST'"),
         ({"dead_letter_topic": "t"}, "dead_letter_topic is one of topics"),
+        ({"dead_letter_limit": 2.0}, r"dead_letter_limit is 2\.0"),
     ],
 )
 def test_what_is_plainly_wrong_fails_when_the_dag_is_parsed(wrong: dict[str, Any], message: str) -> None:
