@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help venv lock demo test check format docs bench bench-parse bench-loader bench-soak wheel services clean
+.PHONY: help venv lock demo test fuzz check format docs bench bench-parse bench-loader bench-soak wheel services \
+	clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -31,6 +32,9 @@ demo: $(STAMP) ## Run the real pipeline on real servers (ARGS=--once ends by its
 test: $(STAMP) ## All tests, on real Kafka, Cassandra and sshd
 	$(BIN)/python -m services prepare
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(STAMP) ## A million arbitrary records through decoder and encoders (ARGS='--inputs 1000 --seed 7')
+	$(BIN)/python -m tests.fuzz $(or $(ARGS),--inputs 1000000)
 
 check: $(STAMP) ## Format, lint, types, import contracts, unit tests
 	$(BIN)/ruff format --check .

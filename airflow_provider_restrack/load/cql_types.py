@@ -9,7 +9,7 @@ import ipaddress
 import re
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +29,9 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _MAX_MILLIS = 9_223_372_036_854_775  # beyond it the write timestamp, in microseconds, overflows
 _MAX_FLOAT = 3.4028234663852886e38
 _MAX_EXPONENT = 6144  # of decimal128; a larger one makes readers of the row expand gigabytes of digits
+
+_TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]{1,9}))?")
+_OFFSET = re.compile(r"(Z|[+-][0-9]{2}(:?[0-5][0-9])?)$")
 
 # An instant: ISO 8601 with a zone (a naive one would be read in whatever zone the reader lives in), or
 # milliseconds since 1970 as in CQL.
@@ -131,14 +134,20 @@ def _to_date(value: str) -> int:
         raise ValueError(f"{value[:40]!r} is no ISO 8601 date") from None
     if moment.tzinfo is None:
         raise ValueError(f"{value[:40]!r} lacks its time zone")
+    if not _OFFSET.search(value):  # Python takes +01:80 as well
+        raise ValueError(f"{value[:40]!r} is no ISO 8601 date")
     return day_of(to_microseconds(moment))
 
 
-def _to_time(value: time) -> int:
-    if value.tzinfo is not None:
-        raise ValueError("a time of day has no time zone")
-    seconds = (value.hour * 60 + value.minute) * 60 + value.second
-    return (seconds * 1_000_000 + value.microsecond) * 1000
+def _to_time(value: str) -> int:
+    """Make nanoseconds of a time of day; Python's own ``time`` ends at microseconds, and 23:59:59.9999999
+    would be rounded to midnight.
+    """
+    found = _TIME.fullmatch(value)
+    if found is None:
+        raise ValueError(f"{value[:40]!r} is no time of day such as 13:30:54.234, without a time zone")
+    seconds = (int(found[1]) * 60 + int(found[2])) * 60 + int(found[3])
+    return seconds * 1_000_000_000 + int((found[4] or "").ljust(9, "0"))
 
 
 def _to_inet(value: str) -> str:
@@ -186,7 +195,7 @@ _SCALARS: Mapping[str, JsonType] = {
     "decimal": JsonType(Decimal, _to_decimal),
     "timestamp": JsonType(Instant, to_millis),
     "date": JsonType(str, _to_date),
-    "time": JsonType(time, _to_time),
+    "time": JsonType(str, _to_time),
     "uuid": JsonType(uuid.UUID),
     "timeuuid": JsonType(uuid.UUID, _to_timeuuid),
     "inet": JsonType(str, _to_inet),

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from cassandra.cqltypes import lookup_casstype
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_restrack.load.cells import Template, cell_of, length, number_cell
 from airflow_provider_restrack.load.cql_types import parse_cql_type
@@ -91,3 +93,32 @@ def test_a_template_fills_its_gaps_in_order() -> None:
 
 def test_a_number_stands_behind_its_width() -> None:
     assert number_cell("q", 8)(-1) == length(8) + b"\xff" * 8
+
+
+NUMBERS = {
+    "boolean": ("BooleanType", st.booleans()),
+    "tinyint": ("ByteType", st.integers(-(2**7), 2**7 - 1)),
+    "smallint": ("ShortType", st.integers(-(2**15), 2**15 - 1)),
+    "int": ("Int32Type", st.integers(-(2**31), 2**31 - 1)),
+    "bigint": ("LongType", st.integers(-(2**63), 2**63 - 1)),
+    "float": ("FloatType", st.floats(width=32, allow_nan=False)),
+    "double": ("DoubleType", st.floats(allow_nan=False)),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@given(data=st.data())
+def test_whatever_came_before_a_template_gives_the_drivers_bytes(name: str, data: st.DataObject) -> None:
+    """One cell packs a stream of values, whose keys and lengths come again and change as hosts' do."""
+    kind, numbers = NUMBERS[name]
+    keys = st.sampled_from(["", "/", "/srv", "ä", "\U0001f600", "x" * 300])
+    streams: list[tuple[str, str, st.SearchStrategy[Any]]] = [
+        (f"list<{name}>", f"ListType({kind})", st.lists(numbers, max_size=5)),
+        (f"map<text,{name}>", f"MapType(UTF8Type,{kind})", st.dictionaries(keys, numbers, max_size=4)),
+        ("map<text,text>", "MapType(UTF8Type,UTF8Type)", st.dictionaries(keys, keys, max_size=4)),
+        (name, kind, numbers),
+    ]
+    for cql, driver, values in streams:
+        pack = cell_of(parse_cql_type(cql), lookup_casstype(driver), VERSION)
+        for value in data.draw(st.lists(values, max_size=8)):
+            assert pack(value) == by_driver(driver, value)
