@@ -15,29 +15,33 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.load.batch import BatchLimits, group_rows, newest_rows
-from airflow_provider_restrack.load.consume import ReadPolicy, open_reader
+from airflow_provider_restrack.load.consume import open_reader
 from airflow_provider_restrack.load.cql_types import EPOCH
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, open_dead_letters
 from airflow_provider_restrack.load.errors import (
     DeliveryError,
     KafkaUnavailableError,
+    OffsetResetError,
     PoisonRecordError,
     RejectError,
     StoreError,
 )
 from airflow_provider_restrack.load.offsets import OffsetTracker, Partition
+from airflow_provider_restrack.load.partitions import parse_partitions
+from airflow_provider_restrack.load.plan import ReadPolicy
 from airflow_provider_restrack.load.policy import LoadResult
 from airflow_provider_restrack.load.rows import build_row_maker
 from airflow_provider_restrack.load.write import WritePolicy, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from airflow_provider_restrack.load.consume import Chunk, Reader
     from airflow_provider_restrack.load.dead_letters import DeadLetters
     from airflow_provider_restrack.load.encode import EncodedRow
     from airflow_provider_restrack.load.offsets import Ticket
     from airflow_provider_restrack.load.policy import LoadPolicy
+    from airflow_provider_restrack.load.positions import Span
     from airflow_provider_restrack.load.rows import RowMaker
 
 log = logging.getLogger(__name__)
@@ -55,7 +59,8 @@ def load(
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> LoadResult:
-    """Load what the topics hold beyond the group's committed offsets, up to their ends of now.
+    """Load what the topics hold beyond the group's committed offsets, up to their ends of now, or for as long
+    as ``policy.follow`` lets it.
 
     :param config: librdkafka settings of the Kafka connection.
     :param session: a connected cassandra-driver session.
@@ -64,11 +69,15 @@ def load(
     :raises PoisonRecordError: at a record that cannot be stored, without a dead-letter topic.
     :raises StoreError: if Cassandra does not store a row.
     :raises KafkaUnavailableError: if Kafka does not answer, give records or confirm a commit.
+    :raises OffsetResetError: if records are missing and the connection sets ``auto.offset.reset=error``.
     :raises DeliveryError: if a dead letter is not acknowledged.
     """
     policy.check()
     maker = build_row_maker(policy, session)
-    read_policy = ReadPolicy(tuple(policy.topics), policy.group_id, policy.kafka_connection)
+    read_policy = ReadPolicy(
+        tuple(policy.topics), policy.group_id, policy.kafka_connection,
+        partitions=parse_partitions(policy.partitions), follow=policy.follow,
+    )  # fmt: skip
     letters = None
     reader = open_reader(read_policy, config, now=clock.monotonic)
     try:
@@ -93,12 +102,13 @@ class Run:
             session,
             WritePolicy(consistency=policy.consistency, connection=policy.cassandra_connection),
             on_refused=lambda row, error, ticket: self._bury(row.record, error, ticket),
+            while_waiting=reader.keep_alive,
             now=clock.monotonic,
         )
         self._limits = BatchLimits(rows=policy.batch_rows)
         self._tracker = OffsetTracker()
         self._buried: set[tuple[Partition, int]] = set()
-        self._result = LoadResult(lag_before=reader.lag_before)
+        self._result = LoadResult()
         self._started = self._last_commit = clock.monotonic()
 
     def execute(self, stop: Callable[[], bool]) -> LoadResult:
@@ -107,22 +117,45 @@ class Run:
         After an error of ours what is settled is still committed; after any other, such as Airflow's timeout,
         which can strike between any two lines, nothing more is.
         """
-        self._open_moved()
         try:
-            while not self._reader.finished and not self._over(stop):
+            self._reader.start(self)
+            while not self._is_done() and not self._over(stop):
                 self._process(self._reader.read(self._room()))
                 self._commit_sometimes()
             self._settle()
-        except (StoreError, DeliveryError, PoisonRecordError) as error:
+        except (StoreError, DeliveryError, PoisonRecordError, OffsetResetError) as error:
             self._commit_after(error)
             raise
         self._commit()
         return self._finish()
 
-    def _open_moved(self) -> None:
-        moved = {span.partition: span.start for span in self._reader.spans if span.moved}
+    def on_assigned(self, spans: Sequence[Span]) -> None:
+        """Let a start that is not the group's own offset be committed, whatever is read of it."""
+        moved = {span.partition: span.start for span in spans if span.moved}
         if moved:
             self._tracker.open(moved).settle()
+
+    def on_revoked(self, partitions: Collection[Partition], *, settle: bool) -> None:
+        """Commit what is stored of partitions that go to another member, and nothing of them after that."""
+        try:
+            if settle:
+                self._settle()
+            self._commit()
+        finally:
+            self.on_lost(partitions)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """Leave partitions that are another's out of all commits to come."""
+        self._tracker.drop(partitions)
+        self._buried = {place for place in self._buried if place[0] not in partitions}
+
+    def _is_done(self) -> bool:
+        """Whether all is read, stored and committed: a commit that the group refuses is tried again."""
+        if not self._reader.finished:
+            return False
+        self._settle()
+        self._commit()
+        return not self._tracker.committable()
 
     def _over(self, stop: Callable[[], bool]) -> bool:
         if stop():
@@ -207,7 +240,7 @@ class Run:
         self._last_commit = clock.monotonic()
         offsets = self._tracker.committable()
         if offsets:
-            self._reader.commit(offsets)
+            offsets = self._reader.commit(offsets)
             self._tracker.note_committed(offsets)
             # What is committed is settled: none of its rows can be refused any more.
             self._buried = {place for place in self._buried if place[1] >= offsets.get(place[0], 0)}
@@ -223,7 +256,7 @@ class Run:
         result, counts = self._result, self._writer.counts
         result.rows, result.tables = sum(counts.rows.values()), dict(counts.rows)
         result.batches, result.retries = counts.batches, counts.retries
-        result.lost = self._reader.lost
+        result.lost, result.lag_before = self._reader.lost, self._reader.lag_before
         result.dead_letters = self._letters.delivered if self._letters is not None else 0
         result.lag_after = self._reader.lag_after(self._tracker.committed)
         result.seconds = round(clock.monotonic() - self._started, 3)

@@ -11,6 +11,7 @@ import itertools
 import logging
 import random
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ _CONTENT = re.compile(
     r"|key may not be empty|invalid \w+ (value|data)|expected \d+|not a valid",
     re.IGNORECASE,
 )
+_BEAT_S = 1.0  # between two calls of while_waiting
 _SILENCE_S = 300.0  # the driver's own request timeout answers long before; without one this ends the wait
 
 
@@ -96,6 +98,7 @@ class Writer:
     :param on_refused: called with a row that Cassandra refuses for its content, the error and the row's
         ticket; the row is settled when it returns, so it must hold the ticket for whatever it does with the
         record.
+    :param while_waiting: called at least once a second while the caller is made to wait.
     :param now: the monotonic clock.
     """
 
@@ -105,9 +108,11 @@ class Writer:
         policy: WritePolicy,
         *,
         on_refused: Callable[[EncodedRow, Exception, Ticket], None],
+        while_waiting: Callable[[], None] = lambda: None,
         now: Callable[[], float],
     ) -> None:
         self._session, self._policy, self._on_refused, self._now = session, policy, on_refused, now
+        self._while_waiting = while_waiting
         self._level = getattr(ConsistencyLevel, policy.consistency) if policy.consistency else None
         self._answers: SimpleQueue[tuple[_Batch, Any, Exception | None]] = SimpleQueue()
         self._waiting: list[tuple[float, int, _Batch]] = []
@@ -151,14 +156,18 @@ class Writer:
         """Wait for one answer, or for the time of the next retry."""
         self._send_due()
         timeout = max(0.0, self._waiting[0][0] - self._now()) if self._waiting else _SILENCE_S
-        try:
-            answer = self._answers.get(timeout=timeout)
-        except Empty:
+        answer = None
+        while answer is None and timeout > 0:
+            self._while_waiting()
+            with suppress(Empty):
+                answer = self._answers.get(timeout=min(timeout, _BEAT_S))
+            timeout -= _BEAT_S
+        if answer is None:
             if not self._waiting:
                 raise StoreError(
                     f"Cassandra (connection {self._policy.connection!r}) left {self._in_flight} writes"
                     f" unanswered for {_SILENCE_S:g} s"
-                ) from None
+                )
             return
         self._handle(*answer)
 

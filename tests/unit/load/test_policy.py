@@ -30,6 +30,9 @@ def test_the_defaults_are_allowed() -> None:
         ({"max_seconds": float("nan")}, "max_seconds is nan"),
         ({"batch_rows": 0}, "batch_rows is 0"),
         ({"ttl": 0}, "ttl is 0"),
+        ({"partitions": []}, r"partitions is \[\]"),
+        ({"partitions": {"u": [0]}}, r"partitions names the topics \['u'\]"),
+        ({"follow": True}, "follow needs max_seconds"),
         ({"ttl": 630_720_001}, "at most 630720000"),
         ({"consistency": "local_quorum"}, "'local_quorum'.*LOCAL_QUORUM"),
     ],
@@ -48,3 +51,4 @@ def test_a_result_is_json_and_a_line_of_the_log() -> None:
     assert "10 records as 12 rows (ks.t 12) in 3 batches and 2.0 s (5 records/s)" in result.summary()
     assert "lost 4" in result.summary()
     assert "lag 10 before, 0 after" in result.summary()
+    assert "10 before, unknown after" in replace(result, lag_after=None).summary()

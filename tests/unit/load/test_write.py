@@ -9,6 +9,7 @@ from cassandra.query import BatchStatement, BatchType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_restrack.load import write
 from airflow_provider_restrack.load.encode import EncodedRow
 from airflow_provider_restrack.load.errors import StoreError
 from airflow_provider_restrack.load.offsets import OffsetTracker, Partition, Ticket
@@ -229,3 +230,18 @@ def test_every_chunk_is_settled_exactly_once_whatever_the_answers(plans: list[li
     assert all(held.finished for held in tickets)
     stored = sum(sender.counts.rows.values())
     assert stored + len(refused) == sum(1 + number % 3 for number in range(len(plans)))
+
+
+def test_the_caller_is_called_back_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "_BEAT_S", 0.01)
+    session, calls = FakeSession(lambda _statement: ...), []
+
+    def wait() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            session.futures[0].callback(None)
+
+    sender = Writer(session, WritePolicy(), on_refused=lambda *_: None, while_waiting=wait, now=Clock())
+    store(sender, [row()], ticket())
+
+    assert len(calls) == 3
