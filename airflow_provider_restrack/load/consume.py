@@ -88,7 +88,8 @@ class Reader:
         self._spans: dict[Partition, Span] = {}
         self._lag_before: dict[Partition, int] = {}
         self._paused: set[Partition] = set()  # not for good: until the next read
-        self._given: set[Partition] = set()  # by the call of consume that is under way
+        self._before: frozenset[Partition] = frozenset()  # held when the call of consume began
+        self._regained: set[Partition] = set()  # and given back to us within it
         self._slipped: list[Any] = []
         self._moved = self._polling = self._hurried = self._nothing_left = False
         self._silent_s = 0.0
@@ -226,13 +227,17 @@ class Reader:
             self._spans[span.partition] = span
             self._lag_before.setdefault(span.partition, span.end - span.start)
             self.lost += span.lost
-        if self._membership is not None:
-            self._moved = True
-            self._given |= set(partitions)
-            self._paused |= self.positions.open & set(partitions)
-            self._forget_slipped(partitions)
+        self._moved = True
         self._holder.on_assigned(spans)
         return self._places(partitions)
+
+    def begin(self, partitions: Collection[Partition]) -> None:
+        """Hold back until the next read what was ours, was taken, and is ours again, all within one call."""
+        regained = self._before.intersection(partitions)
+        if regained:
+            self._consumer.pause(self._places(regained))
+            self._paused |= regained
+            self._regained |= regained
 
     def hand_over(self, partitions: Collection[Partition]) -> None:
         """Finish with partitions that go to another member as soon as this returns."""
@@ -269,17 +274,18 @@ class Reader:
     def _consume(self, count: int, timeout: float) -> list[Any]:
         """Return messages of partitions that are ours before and after the call.
 
-        The group may give and take within it. What is returned of a partition that was given meanwhile was
-        read before that, as its former owner: from here on it is read from its commit.
+        The group may give and take within it. What is returned of a partition that was taken and given back
+        was read before that: from here on it is read from its commit.
         """
-        self._given.clear()
+        self._before = self.positions.held
+        self._regained.clear()
         self._polling, self._moved = True, False
         try:
             messages = self._consumer.consume(count, timeout)
         finally:
             self._polling = False
             self._polled = self._now()
-        return [message for message in messages if _place(message) not in self._given]
+        return [message for message in messages if _place(message) not in self._regained]
 
     def _watch(self, waited_s: float, *, progress: bool) -> None:
         """Add up the time spent waiting for Kafka; what Cassandra takes does not count."""

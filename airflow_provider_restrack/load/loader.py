@@ -142,10 +142,13 @@ class Run:
                 self._settle()
             self._commit()
         finally:
-            self.on_lost(partitions)
+            self._leave_out(partitions)
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
-        """Leave partitions that are another's out of all commits to come."""
+        """Commit nothing more of partitions that another member has."""
+        self._leave_out(partitions)
+
+    def _leave_out(self, partitions: Collection[Partition]) -> None:
         self._tracker.drop(partitions)
         self._buried = {place for place in self._buried if place[0] not in partitions}
 

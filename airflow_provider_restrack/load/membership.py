@@ -27,6 +27,9 @@ class Desk(Protocol):
     def take_in(self, partitions: Collection[Partition]) -> Sequence[TopicPartition]:
         """Plan partitions that are ours from now on, and return where to start in each."""
 
+    def begin(self, partitions: Collection[Partition]) -> None:
+        """Do what is to be done once the client has them."""
+
     def hand_over(self, partitions: Collection[Partition]) -> None:
         """Finish with partitions that go to another member as soon as this returns."""
 
@@ -117,12 +120,13 @@ class Membership:
         return bool(self._consumer.memberid())
 
     def _on_assign(self, consumer: Any, entries: list[TopicPartition]) -> None:
+        if self.leaving:  # it comes late, from within close, and is taken back at once
+            consumer.incremental_assign(entries)
+            return
         partitions = _partitions(entries)
         log.info("the group gives %s", _names(partitions))
-        starts = self._desk.take_in(partitions)
-        consumer.incremental_assign(starts)
-        if starts:
-            consumer.pause(starts)  # until the next read, see Reader.read
+        consumer.incremental_assign(self._desk.take_in(partitions))
+        self._desk.begin(partitions)
         self.share.given(len(partitions), self._now())
 
     def _on_revoke(self, consumer: Any, entries: list[TopicPartition]) -> None:

@@ -62,6 +62,9 @@ class Desk:
         self.told.append(("take in", list(partitions)))
         return [TopicPartition(*partition, 7) for partition in partitions]
 
+    def begin(self, partitions: Collection[Partition]) -> None:
+        self.told.append(("begin", list(partitions)))
+
     def hand_over(self, partitions: Collection[Partition]) -> None:
         self.told.append(("hand over", list(partitions)))
 
@@ -83,11 +86,13 @@ def test_events_reach_the_desk_and_the_client() -> None:
         event(fake)
 
     p0, p1 = Partition("t", 0), Partition("t", 1)
-    assert desk.told == [("take in", [p0, p1]), ("hand over", [p0]), ("let go", [p1]), ("take in", [])]
+    assert desk.told == [
+        ("take in", [p0, p1]), ("begin", [p0, p1]), ("hand over", [p0]), ("let go", [p1]),
+        ("take in", []), ("begin", []),
+    ]  # fmt: skip
     assert fake.calls == [
         ("subscribe", ["t"]),
         ("gained", {("t", 0): 7, ("t", 1): 7}),
-        ("pause", [("t", 0), ("t", 1)]),
         ("given up", [("t", 0)]),
         ("given up", [("t", 1)]),
         ("gained", {}),
@@ -95,11 +100,11 @@ def test_events_reach_the_desk_and_the_client() -> None:
     assert made.is_member
 
 
-def test_who_leaves_hands_over_nothing() -> None:
+def test_who_leaves_takes_nothing_in_and_hands_nothing_over() -> None:
     desk = Desk()
     made, fake = member(desk)
     made.leaving = True
-    for event in (takes(0), loses(1)):
+    for event in (gives(0, 1), takes(0), loses(1)):
         event(fake)
 
     assert desk.told == []
