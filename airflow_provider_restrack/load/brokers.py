@@ -62,8 +62,8 @@ class Brokers:
     :param consumer: a confluent-kafka Consumer.
     :param servers: ``bootstrap.servers``, for messages.
     :param topic_ids: id of each topic that has one, which commits carry; ``ask_topic_ids`` finds them.
-    :param commit_timeout_s: for a commit, which waits for a broker that restarts; its last try may end up to
-        ``client_config.COMMIT_TRY_MS`` later.
+    :param commit_timeout_s: for a commit, which waits for a broker that restarts; its last try may end
+        as much later as the consumer's ``session.timeout.ms`` says.
     """
 
     def __init__(

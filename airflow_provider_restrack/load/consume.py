@@ -136,7 +136,7 @@ class Reader:
         count = min(limit, self.positions.remaining)
         asked = self._now()
         if self._membership is not None:
-            count = max(1, count)  # for an error that is of no partition, and for what the group has to say
+            count = count or limit  # the group may give partitions, with their first records, in this call
         if count > len(self._slipped):
             self._slipped += self._consume(count - len(self._slipped), _QUANTUM_S)
         messages, self._slipped = self._slipped[:count], self._slipped[count:]

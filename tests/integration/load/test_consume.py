@@ -14,7 +14,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 import services
-from airflow_provider_restrack.load import loader
+from airflow_provider_restrack.load import consume, loader
+from airflow_provider_restrack.load.brokers import Brokers
 from airflow_provider_restrack.load.consume import Reader
 from airflow_provider_restrack.load.errors import (
     ConfigurationError,
@@ -323,16 +324,15 @@ def own_kafka(tmp_path: Path) -> Iterator[Any]:
 def own_pipeline(pipeline: Any, own_kafka: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A pipeline over a Kafka that a test may stop, and a loader that waits little for it."""
     monkeypatch.setattr(loader, "ReadPolicy", partial(ReadPolicy, connect_timeout_s=2, stall_timeout_s=2))
+    monkeypatch.setattr(consume, "Brokers", partial(Brokers, commit_timeout_s=2))
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     admin.create_topics([NewTopic(pipeline.topic, 4, 1)])[pipeline.topic].result(30)
     return replace(pipeline, bootstrap=own_kafka.bootstrap)
 
 
 @pytest.mark.slow
-@BOTH_WAYS
 def test_a_kafka_that_goes_after_the_last_commit_fails_no_run(
-    own_pipeline: Any, own_kafka: Any, sample: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any,
-    partitions: Any,
+    own_pipeline: Any, own_kafka: Any, sample: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:  # fmt: skip
     own_pipeline.send(sample())
     ask = Reader.lag_after
@@ -343,7 +343,7 @@ def test_a_kafka_that_goes_after_the_last_commit_fails_no_run(
 
     monkeypatch.setattr(Reader, "lag_after", stop_and_ask)
 
-    result = own_pipeline.load(partitions=partitions)
+    result = own_pipeline.load()
 
     assert (result.records, result.lag_after) == (1, None)
     assert "lag at the end is not known" in caplog.text
