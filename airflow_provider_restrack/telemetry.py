@@ -66,7 +66,8 @@ def count_load(result: LoadResult, tags: Mapping[str, str]) -> None:
 
     for name in _COUNTERS:
         Stats.incr(f"{_PREFIX}.{name}", getattr(result, name), tags=dict(tags))
-    Stats.gauge(f"{_PREFIX}.lag", result.lag_after, tags=dict(tags))
+    if result.lag_after is not None:
+        Stats.gauge(f"{_PREFIX}.lag", result.lag_after, tags=dict(tags))
     Stats.timing(f"{_PREFIX}.duration", timedelta(seconds=result.seconds), tags=dict(tags))
     for name in ("write_p50", "write_p99"):
         millis = getattr(result, f"{name}_ms")

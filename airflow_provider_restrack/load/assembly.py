@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_provider_restrack.load.encode import EncodedRow
     from airflow_provider_restrack.load.errors import RejectError
@@ -41,7 +41,7 @@ class Assembly:
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been read."""
-        return not self.ends
+        return not self.ends and not self.records
 
     def add(self, rows: Sequence[EncodedRow]) -> None:
         """Add the rows of a record, one for each table."""
@@ -65,3 +65,8 @@ class Assembly:
         self.rejected.extend(part.rejected)
         self.size += part.size
         self.note_read(part.ends, part.records)
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """Leave partitions out of what is to be committed; their rows may still be written."""
+        for partition in partitions:
+            self.ends.pop(partition, None)

@@ -6,16 +6,20 @@ client reports these at once, so each question is put again until its time is ov
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import logging
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.load.errors import ConfigurationError, KafkaUnavailableError
 from airflow_provider_restrack.load.offsets import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -35,7 +39,21 @@ _NOT_YET = frozenset(
 _AWAY = frozenset(
     getattr(KafkaError, name) for name in ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE")
 )
-_JOINED = frozenset({KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION})
+# The group has members, and the one that commits is not, or no longer, among them.
+_NOT_A_MEMBER = frozenset(
+    {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_INSTANCE_ID}
+)
+_REBALANCING = frozenset({KafkaError.REBALANCE_IN_PROGRESS})
+# What a commit says beside its offset. Other tools' commits say something else, or nothing.
+_METADATA = re.compile(r"restrack topic-id=(\S+)")
+_NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # of brokers that know none
+
+
+class Committed(NamedTuple):
+    """A group's offset, and the id that its topic had when it was committed, if the commit tells."""
+
+    offset: int
+    topic_id: str | None = None
 
 
 class Brokers:
@@ -43,8 +61,9 @@ class Brokers:
 
     :param consumer: a confluent-kafka Consumer.
     :param servers: ``bootstrap.servers``, for messages.
-    :param commit_timeout_s: for a commit, which waits for a broker that restarts; its last try may end up to
-        ``client_config.COMMIT_TRY_MS`` later.
+    :param topic_ids: id of each topic that has one, which commits carry; ``ask_topic_ids`` finds them.
+    :param commit_timeout_s: for a commit, which waits for a broker that restarts; its last try may end
+        as much later as the consumer's ``session.timeout.ms`` says.
     """
 
     def __init__(
@@ -54,11 +73,13 @@ class Brokers:
         servers: str,
         connection: str,
         group_id: str,
+        topic_ids: Mapping[str, str] | None = None,
         timeout_s: float = 20.0,
         commit_timeout_s: float = 60.0,
     ) -> None:
         self._consumer, self._group_id = consumer, group_id
         self._timeout_s, self._commit_timeout_s = timeout_s, commit_timeout_s
+        self.topic_ids = dict(topic_ids or {})
         self.name = f"Kafka {servers} (connection {connection!r})"
 
     def partitions(self, topics: Sequence[str]) -> list[Partition]:
@@ -81,18 +102,22 @@ class Brokers:
             found += [Partition(topic, number) for number in sorted(known.partitions)]
         return found
 
-    def committed(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+    def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
         """Return the group's offsets; a partition without one is left out.
 
         :raises KafkaUnavailableError: if the brokers do not answer.
         """
         wanted = [TopicPartition(*partition) for partition in partitions]
+        if not wanted:
+            return {}
         entries = self._ask(
             f"for the offsets of group {self._group_id!r}",
             lambda left: _checked(self._consumer.committed(wanted, timeout=left)),
         )
         return {
-            Partition(entry.topic, entry.partition): entry.offset for entry in entries if entry.offset >= 0
+            Partition(entry.topic, entry.partition): Committed(entry.offset, _topic_id_in(entry.metadata))
+            for entry in entries
+            if entry.offset >= 0
         }
 
     def watermarks(self, partition: Partition) -> tuple[int, int]:
@@ -107,19 +132,40 @@ class Brokers:
         )
         return low, high
 
-    def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit offsets and wait until Kafka has confirmed each.
+    def commit(self, offsets: Mapping[Partition, int], *, member: bool = False) -> bool:
+        """Commit offsets and wait until Kafka has confirmed each; return whether it has.
 
+        :param member: whether the consumer has joined the group. A refusal because the group has moved on is
+            then no failure: its next member repeats what is not committed, or the next try succeeds.
         :raises KafkaUnavailableError: if it does not; what is stored is then only written again by the next
             run.
         """
-        wanted = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
-        self._ask(
+        wanted = [
+            TopicPartition(*partition, offset, metadata=self._metadata(partition.topic))
+            for partition, offset in offsets.items()
+        ]
+        refusals = _NOT_A_MEMBER | _REBALANCING if member else frozenset()
+
+        def commit(_left: float) -> bool:
+            try:
+                _checked(self._consumer.commit(offsets=wanted, asynchronous=False) or ())
+            except KafkaException as error:
+                if error.args[0].code() not in refusals:
+                    raise
+                log.warning("%s did not take offsets now: %s", self.name, error.args[0].str())
+                return False
+            return True
+
+        return self._ask(
             f"to commit offsets of group {self._group_id!r}",
-            lambda _left: _checked(self._consumer.commit(offsets=wanted, asynchronous=False) or ()),
+            commit,
             timeout_s=self._commit_timeout_s,
             waiting_for=_NOT_YET | _AWAY,
         )
+
+    def _metadata(self, topic: str) -> str:
+        known = self.topic_ids.get(topic)
+        return f"restrack topic-id={known}" if known else ""
 
     def _ask(
         self,
@@ -156,7 +202,29 @@ def _time_out() -> tuple[int, int]:
     raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - a public name
 
 
+def _topic_id_in(metadata: str | None) -> str | None:
+    found = _METADATA.fullmatch(metadata or "")
+    return found[1] if found else None
+
+
 def _remedy(cause: Any) -> str:
-    if cause.code() in _JOINED:
-        return "; other consumers have joined this group: give the loader a group_id of its own"
+    if cause.code() in _NOT_A_MEMBER | _REBALANCING:
+        return (
+            "; the group has active members, and offsets beside theirs are refused: a task with partitions="
+            " needs a group_id that no task without it, and no other consumer, uses at the same time"
+        )
     return ""
+
+
+def ask_topic_ids(admin: Any, topics: Collection[str], *, timeout_s: float) -> dict[str, str]:
+    """Return the ids of topics: one that is deleted and made again has another. What has none is left out.
+
+    It raises nothing: older brokers and some permissions do not tell, and the ids only make sure.
+    """
+    try:
+        answers = admin.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s)
+        found = {name: str(answer.result().topic_id) for name, answer in answers.items()}
+    except (KafkaException, ValueError) as error:
+        log.info("ids of topics are not known, one made anew is seen by its offsets alone: %s", error)
+        return {}
+    return {name: one for name, one in found.items() if one != _NO_TOPIC_ID}

@@ -9,6 +9,8 @@ from airflow_provider_restrack.load.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_provider_restrack.load.positions import Reset
+
 # Settings of one kind of client are noise to the other: librdkafka warns about each on every start.
 _CONSUMER_ONLY = (
     "group.id", "group.instance.id", "group.protocol", "auto.offset.reset", "enable.auto.commit", "on_commit",
@@ -22,11 +24,20 @@ _PRODUCER_ONLY = (
     "compression.type", "compression.codec", "batch.size", "batch.num.messages", "message.timeout.ms",
     "delivery.timeout.ms", "queue.buffering.max.messages", "queue.buffering.max.kbytes", "transactional.id",
 )  # fmt: skip
-# Partitions are assigned by hand: what only members of a group have would be refused or warned about.
-_MEMBERS_ONLY = (
-    "group.instance.id", "group.protocol", "group.remote.assignor", "on_commit", "heartbeat.interval.ms",
-    "max.poll.interval.ms",
-)  # fmt: skip
+# A connection serves many tasks, which can share no member's id; the reader needs the protocol that it knows.
+_NEVER_TAKEN = ("group.instance.id", "group.protocol", "group.remote.assignor", "on_commit")
+# With partitions assigned by hand, what only members of a group have would be refused or warned about.
+_MEMBERS_ONLY = ("heartbeat.interval.ms", "max.poll.interval.ms", "partition.assignment.strategy")
+# A task that is killed leaves its partitions to its retry after this, not after librdkafka's 45 s; and others
+# learn at the next heartbeat that a task has come or gone.
+_SESSION_MS, _HEARTBEAT_MS = 15_000, 1_000
+_POLL_INTERVAL_MS = 300_000  # librdkafka's default
+_FOLLOW_METADATA_MS = 30_000  # new partitions are found so late; librdkafka's default is 5 minutes
+_RESETS: Mapping[str, Reset] = {
+    **dict.fromkeys(("earliest", "smallest", "beginning"), "earliest"),
+    **dict.fromkeys(("latest", "largest", "end"), "latest"),
+    **dict.fromkeys(("error", "none"), "error"),
+}
 _PREFETCH_KB = 16384  # librdkafka's default of 64 MB is most of what a small worker has
 # A fetch that finds nothing holds the connection so long, and questions after offsets wait behind it.
 _FETCH_WAIT_MS = 100
@@ -84,12 +95,17 @@ def build_dead_letter_config(
     }
 
 
-def build_consumer_config(config: Mapping[str, Any], *, group_id: str, connection: str) -> dict[str, Any]:
+def build_consumer_config(
+    config: Mapping[str, Any], *, group_id: str, connection: str, joins: bool = False, follows: bool = False
+) -> dict[str, Any]:
     """Return the settings of a consumer that commits only what it is told to.
 
-    A connection's ``group.id`` and ``auto.offset.reset`` give way: the group is the operator's, and an offset
-    that the topic no longer has is found and counted by the reader, not jumped over by the client.
+    A connection's ``group.id`` gives way to the operator's. Its ``auto.offset.reset`` is kept from the
+    client: an offset that the topic no longer has is found and counted by the reader, which then does what
+    ``offset_reset`` says.
 
+    :param joins: whether it joins the group, and not only commits to it.
+    :param follows: whether it reads on past the end, and so has to find new partitions.
     :raises ConfigurationError: if the connection asks for automatic commits, which lose records that are read
         but not stored.
     """
@@ -99,18 +115,60 @@ def build_consumer_config(config: Mapping[str, Any], *, group_id: str, connectio
             f"Kafka connection {connection!r} sets enable.auto.commit=true, which commits records before they"
             " are stored: remove it from the connection's extra or set it to false"
         )
-    ours = {"queued.max.messages.kbytes": _PREFETCH_KB, "fetch.wait.max.ms": _FETCH_WAIT_MS}
-    settings = ours | {
-        name: value for name, value in config.items() if name not in (*_PRODUCER_ONLY, *_MEMBERS_ONLY)
-    }
+    unwanted = {*_PRODUCER_ONLY, *_NEVER_TAKEN, *(() if joins else _MEMBERS_ONLY)}
+    settings = {"queued.max.messages.kbytes": _PREFETCH_KB, "fetch.wait.max.ms": _FETCH_WAIT_MS}
+    if follows:
+        settings["topic.metadata.refresh.interval.ms"] = _FOLLOW_METADATA_MS
+    settings |= {name: value for name, value in config.items() if name not in unwanted}
     return settings | {
         "group.id": group_id,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "error",
-        "session.timeout.ms": COMMIT_TRY_MS,
+        **(_member_settings(config, connection) if joins else {"session.timeout.ms": COMMIT_TRY_MS}),
     }
+
+
+def offset_reset(config: Mapping[str, Any], connection: str) -> Reset:
+    """Return what a connection's ``auto.offset.reset`` says, by whichever of its names; else ``earliest``.
+
+    :raises ConfigurationError: if librdkafka knows no such value.
+    """
+    value = config.get("auto.offset.reset", "earliest")
+    try:
+        return _RESETS[_text(value)]
+    except KeyError:
+        raise ConfigurationError(
+            f"Kafka connection {connection!r} sets auto.offset.reset={value!r}: it must be one of"
+            f" {sorted(_RESETS)}"
+        ) from None
+
+
+def _member_settings(config: Mapping[str, Any], connection: str) -> dict[str, Any]:
+    """Return a member's timeouts, which the connection may set, and how the group shares its partitions.
+
+    Cooperative: a task that comes or goes takes nothing from the others but what it is to read itself.
+    """
+    poll = _milliseconds(config, "max.poll.interval.ms", _POLL_INTERVAL_MS, connection)
+    session = _milliseconds(config, "session.timeout.ms", min(_SESSION_MS, poll), connection)
+    beat = _milliseconds(config, "heartbeat.interval.ms", min(_HEARTBEAT_MS, session // 3), connection)
+    return {
+        "max.poll.interval.ms": poll,
+        "session.timeout.ms": session,
+        "heartbeat.interval.ms": beat,
+        "partition.assignment.strategy": "cooperative-sticky",
+    }
+
+
+def _milliseconds(config: Mapping[str, Any], name: str, default: int, connection: str) -> int:
+    value = config.get(name, default)
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"Kafka connection {connection!r} sets {name}={value!r}: it must be a number of milliseconds"
+        ) from None
 
 
 def _refuse_nested(config: Mapping[str, Any], connection: str) -> None:

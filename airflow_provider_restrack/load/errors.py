@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_restrack.load.offsets import Partition
+
 
 class ConfigurationError(ValueError):
     """An argument, a connection or a schema that cannot work; a retry does not help."""
@@ -17,6 +22,18 @@ class RejectError(ValueError):
 
 class KafkaUnavailableError(RuntimeError):
     """Kafka does not answer, or refuses what was asked, within the time allowed."""
+
+
+class OffsetResetError(RuntimeError):
+    """A group has no offset that its topic still holds, and ``auto.offset.reset`` forbids to choose one."""
+
+    def __init__(self, partition: Partition, committed: int | None, low: int, high: int) -> None:
+        state = "has no offset" if committed is None else f"is at offset {committed}"
+        super().__init__(
+            f"the group {state} of {partition.topic}[{partition.number}], which holds {low} to {high}, and"
+            " the connection sets auto.offset.reset=error: set the group's offset with"
+            " kafka-consumer-groups.sh, or auto.offset.reset to earliest or latest"
+        )
 
 
 class DeliveryError(RuntimeError):

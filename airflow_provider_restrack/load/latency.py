@@ -44,6 +44,11 @@ class LatencyHistogram:
                 return _middle(index)
         return None
 
+    def quantile_ms(self, q: float) -> float | None:
+        """Return ``quantile`` in milliseconds."""
+        seconds = self.quantile(q)
+        return None if seconds is None else round(seconds * 1000, 3)
+
 
 def _middle(index: int) -> float:
     """Return the middle of a bucket, in seconds."""

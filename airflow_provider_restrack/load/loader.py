@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.load.assembly import Assembly
 from airflow_provider_restrack.load.batch import BatchLimits, group_rows, join_batches, newest_rows
-from airflow_provider_restrack.load.consume import QUANTUM_S, ReadPolicy, open_reader
+from airflow_provider_restrack.load.consume import QUANTUM_S, open_reader
 from airflow_provider_restrack.load.cql_types import EPOCH
 from airflow_provider_restrack.load.dead_letter_limit import Rejections, parse_limit
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, open_dead_letters
@@ -25,26 +25,30 @@ from airflow_provider_restrack.load.errors import (
     DeadLetterLimitError,
     DeliveryError,
     KafkaUnavailableError,
+    OffsetResetError,
     PoisonRecordError,
     RejectError,
     StoreError,
 )
 from airflow_provider_restrack.load.offsets import OffsetTracker, Partition
+from airflow_provider_restrack.load.partitions import parse_partitions
+from airflow_provider_restrack.load.plan import ReadPolicy
 from airflow_provider_restrack.load.policy import LoadResult
+from airflow_provider_restrack.load.positions import lag_behind
 from airflow_provider_restrack.load.progress import Progress, Tally
 from airflow_provider_restrack.load.retry import WritePolicy
 from airflow_provider_restrack.load.rows import build_row_maker
 from airflow_provider_restrack.load.write import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from airflow_provider_restrack.load.consume import Chunk, Reader
     from airflow_provider_restrack.load.dead_letters import DeadLetters
     from airflow_provider_restrack.load.encode import EncodedRow
-    from airflow_provider_restrack.load.latency import LatencyHistogram
     from airflow_provider_restrack.load.offsets import Ticket
     from airflow_provider_restrack.load.policy import LoadPolicy
+    from airflow_provider_restrack.load.positions import Span
     from airflow_provider_restrack.load.rows import RowMaker
     from airflow_provider_restrack.load.table import TableTarget
 
@@ -65,7 +69,8 @@ def load(
     stop: Callable[[], bool] = lambda: False,
     report: Callable[[LoadResult], None] = lambda _result: None,
 ) -> LoadResult:
-    """Load what the topics hold beyond the group's committed offsets, up to their ends of now.
+    """Load what the topics hold beyond the group's committed offsets, up to their ends of now, or for as long
+    as ``policy.follow`` lets it.
 
     :param config: librdkafka settings of the Kafka connection.
     :param session: a connected cassandra-driver session.
@@ -77,11 +82,15 @@ def load(
     :raises PoisonRecordError: at a record that cannot be stored, without a dead-letter topic.
     :raises StoreError: if Cassandra does not store a row.
     :raises KafkaUnavailableError: if Kafka does not answer, give records or confirm a commit.
+    :raises OffsetResetError: if records are missing and the connection sets ``auto.offset.reset=error``.
     :raises DeliveryError: if a dead letter is not acknowledged.
     """
     policy.check()
     maker = build_row_maker(policy, session)
-    read_policy = ReadPolicy(tuple(policy.topics), policy.group_id, policy.kafka_connection)
+    read_policy = ReadPolicy(
+        tuple(policy.topics), policy.group_id, policy.kafka_connection,
+        partitions=parse_partitions(policy.partitions), follow=policy.follow,
+    )  # fmt: skip
     letters = None
     reader = open_reader(read_policy, config, now=clock.monotonic)
     try:
@@ -122,8 +131,9 @@ class Run:
         self._tracker = OffsetTracker()
         self._buried: set[tuple[Partition, int]] = set()
         self._rejections = Rejections(parse_limit(policy.dead_letter_limit) if letters is not None else None)
-        self._result = LoadResult(lag_before=reader.lag_before)
+        self._result = LoadResult()
         self._lag_after: int | None = None
+        self._finished = False
         self._started = self._last_commit = clock.monotonic()
         self._progress = Progress(self._started)
 
@@ -133,12 +143,18 @@ class Run:
         After an error of ours what is settled is still committed; after any other, such as Airflow's timeout,
         which can strike between any two lines, nothing more is.
         """
-        self._open_moved()
         try:
-            while not self._reader.finished and not self._over(stop):
+            self._reader.start(self)
+            while not self._is_done() and not self._over(stop):
                 self._advance()
             self._settle()
-        except (StoreError, DeliveryError, PoisonRecordError, DeadLetterLimitError) as error:
+        except (
+            StoreError,
+            DeliveryError,
+            PoisonRecordError,
+            DeadLetterLimitError,
+            OffsetResetError,
+        ) as error:
             self._commit_after(error)
             raise
         finally:
@@ -146,10 +162,37 @@ class Run:
         self._commit()
         return self._finish()
 
-    def _open_moved(self) -> None:
-        moved = {span.partition: span.start for span in self._reader.spans if span.moved}
+    def on_assigned(self, spans: Sequence[Span]) -> None:
+        """Let a start that is not the group's own offset be committed, whatever is read of it."""
+        moved = {span.partition: span.start for span in spans if span.moved}
         if moved:
             self._tracker.open(moved).settle()
+
+    def on_revoked(self, partitions: Collection[Partition], *, settle: bool) -> None:
+        """Commit what is stored of partitions that go to another member, and nothing of them after that."""
+        try:
+            if settle:
+                self._settle()
+            self._commit()
+        finally:
+            self._leave_out(partitions)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """Commit nothing more of partitions that another member has."""
+        self._leave_out(partitions)
+
+    def _leave_out(self, partitions: Collection[Partition]) -> None:
+        self._tracker.drop(partitions)
+        self._assembly.forget(partitions)
+        self._buried = {place for place in self._buried if place[0] not in partitions}
+
+    def _is_done(self) -> bool:
+        """Whether all is read, stored and committed: a commit that the group refuses is tried again."""
+        if not self._reader.finished:
+            return False
+        self._settle()
+        self._commit()
+        return not self._tracker.committable()
 
     def _over(self, stop: Callable[[], bool]) -> bool:
         if stop():
@@ -175,6 +218,7 @@ class Run:
 
     def _idle(self) -> None:
         """Do what is due between slices, and while the writer waits."""
+        self._reader.keep_alive()
         self._commit_sometimes()
         self._tell()
 
@@ -223,8 +267,8 @@ class Run:
         if assembly.is_empty:
             return
         self._assembly = self._new_assembly()
+        ticket = self._tracker.open(assembly.ends)  # before any wait, in which partitions may be taken
         self._writer.make_room()
-        ticket = self._tracker.open(assembly.ends)
         if self._letters is not None:
             for record, error in assembly.rejected:
                 self._letters.send(record, error, ticket)
@@ -273,7 +317,7 @@ class Run:
         self._last_commit = clock.monotonic()
         offsets = self._tracker.committable()
         if offsets:
-            self._reader.commit(offsets)
+            offsets = self._reader.commit(offsets)
             self._tracker.note_committed(offsets)
             # What is committed is settled: none of its rows can be refused any more.
             self._buried = {place for place in self._buried if place[1] >= offsets.get(place[0], 0)}
@@ -290,12 +334,16 @@ class Run:
         now = clock.monotonic()
         if self._progress.due(now):
             done = self.result
-            tally = Tally(done.records, done.rows, done.lag_after, done.dead_letters, done.retries)
+            tally = Tally(done.records, done.rows, self._lag_left(), done.dead_letters, done.retries)
             log.info("%s", self._progress.line(now, tally))
 
     def _finish(self) -> LoadResult:
         self._lag_after = self._reader.lag_after(self._tracker.committed)
+        self._finished = True
         return self.result
+
+    def _lag_left(self) -> int:
+        return lag_behind(self._reader.spans, self._tracker.committed)
 
     @property
     def result(self) -> LoadResult:
@@ -305,18 +353,12 @@ class Run:
         result, counts = self._result, self._writer.counts
         result.rows, result.tables = sum(counts.rows.values()), dict(counts.rows)
         result.batches, result.retries = counts.batches, counts.retries
-        result.lost = self._reader.lost
+        result.lost, result.lag_before = self._reader.lost, self._reader.lag_before
         result.dead_letters = self._letters.delivered if self._letters is not None else 0
-        result.lag_after = self._lag_left() if self._lag_after is None else self._lag_after
+        result.lag_after = self._lag_after if self._finished else self._lag_left()
         result.seconds = round(clock.monotonic() - self._started, 3)
-        result.write_p50_ms, result.write_p99_ms = (_millis(self._writer.latency, q) for q in (0.5, 0.99))
+        result.write_p50_ms, result.write_p99_ms = map(self._writer.latency.quantile_ms, (0.5, 0.99))
         return result
-
-    def _lag_left(self) -> int:
-        committed = self._tracker.committed
-        return sum(
-            max(0, span.end - committed.get(span.partition, span.start)) for span in self._reader.spans
-        )
 
     @staticmethod
     def _poison(
@@ -339,11 +381,6 @@ def _open_letters(
     return open_dead_letters(
         wanted, config, now=clock.monotonic, connect_timeout_s=read_policy.connect_timeout_s
     )
-
-
-def _millis(latency: LatencyHistogram, q: float) -> float | None:
-    seconds = latency.quantile(q)
-    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _ends_of(records: Sequence[Any]) -> dict[Partition, int]:

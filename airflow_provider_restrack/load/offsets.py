@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 class Partition(NamedTuple):
@@ -43,6 +43,11 @@ class Ticket:
     def finished(self) -> bool:
         """Whether all of its work is settled."""
         return self._open == 0
+
+    def drop(self, partitions: Collection[Partition]) -> None:
+        """Take partitions out of what the ticket stands for; their work is still held and settled."""
+        for partition in partitions:
+            self._ends.pop(partition, None)
 
     def hold(self, count: int = 1) -> None:
         """Note ``count`` more pieces of work.
@@ -83,6 +88,14 @@ class OffsetTracker:
         ticket = Ticket(ends)
         self._tickets.append(ticket)
         return ticket
+
+    def drop(self, partitions: Collection[Partition]) -> None:
+        """Forget partitions that are another's now: what is still unsettled of them is never committed."""
+        for ticket in self._tickets:
+            ticket.drop(partitions)
+        for partition in partitions:
+            self._settled.pop(partition, None)
+            self._committed.pop(partition, None)
 
     @property
     def unsettled(self) -> int:

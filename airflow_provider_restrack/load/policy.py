@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_restrack.load.dead_letter_limit import parse_limit
 from airflow_provider_restrack.load.errors import ConfigurationError
+from airflow_provider_restrack.load.partitions import check_topics_named, parse_partitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from airflow_provider_restrack.load.partitions import Choice
 
 _MAX_TTL_S = 20 * 365 * 24 * 3600  # Cassandra's own limit
 _CONSISTENCIES = frozenset(
@@ -25,6 +28,9 @@ class LoadPolicy:
     :ivar columns: column → field, for columns that take a field of another name; None leaves a column out.
     :ivar max_records: ends the run after so many records.
     :ivar max_seconds: ends the run after so long; what is read by then is still stored and committed.
+    :ivar partitions: numbers, of every topic or by topic, to read by hand; None joins the group, and shares
+        the partitions with its other members.
+    :ivar follow: whether to go on past the ends of the start, until ``max_seconds``.
     :ivar batch_rows: rows of one partition that are written as one batch.
     :ivar consistency: such as ``LOCAL_QUORUM``; None takes the connection's.
     :ivar ttl: seconds for which a row is kept from its write timestamp on, so that a late one does not live
@@ -43,6 +49,8 @@ class LoadPolicy:
     columns: Mapping[str, str | None] = field(default_factory=dict)
     max_records: int | None = None
     max_seconds: float | None = None
+    partitions: Choice | Sequence[int] | Mapping[str, Sequence[int]] | None = None
+    follow: bool = False
     batch_rows: int = 50
     consistency: str | None = None
     ttl: int | None = None
@@ -73,6 +81,9 @@ class LoadPolicy:
             value = getattr(self, name)
             if value is not None and not value > 0:  # so that NaN, a limit that is never reached, is none
                 raise ConfigurationError(f"{name} is {value}: it must be positive")
+        check_topics_named(parse_partitions(self.partitions), self.topics)
+        if self.follow and self.max_seconds is None:
+            raise ConfigurationError("follow needs max_seconds: without it the run would never end")
         if self.ttl is not None and self.ttl > _MAX_TTL_S:
             raise ConfigurationError(f"ttl is {self.ttl} s: Cassandra takes at most {_MAX_TTL_S}")
         if self.consistency is not None and self.consistency not in _CONSISTENCIES:
@@ -93,8 +104,10 @@ class LoadResult:
     :ivar superseded: rows of ``replace`` tables that a newer one of the same chunk made needless.
     :ivar expired: records older than ``ttl``, not written.
     :ivar lost: records that the topic's retention deleted before the group read them.
-    :ivar lag_before: offsets between the group's own and the topics' ends, when the run started.
-    :ivar lag_after: the same when it ended, records included that have come since.
+    :ivar lag_before: offsets between the group's own and the topics' ends, when the run started; of the
+        partitions that it read.
+    :ivar lag_after: the same when it ended, records included that have come since; None if Kafka did not
+        tell.
     :ivar write_p50_ms: half of the writes were acknowledged within so many milliseconds; None without writes.
     :ivar write_p99_ms: the same of 99 in 100.
     :ivar stopped: whether it was asked to stop before its end.
@@ -110,7 +123,7 @@ class LoadResult:
     lost: int = 0
     retries: int = 0
     lag_before: int = 0
-    lag_after: int = 0
+    lag_after: int | None = 0
     seconds: float = 0.0
     write_p50_ms: float | None = None
     write_p99_ms: float | None = None
@@ -123,12 +136,13 @@ class LoadResult:
     def summary(self) -> str:
         """Return it as the line for the task's log."""
         rate = self.records / self.seconds if self.seconds else 0.0
+        lag_after = "unknown" if self.lag_after is None else self.lag_after
         tables = ", ".join(f"{name} {rows}" for name, rows in self.tables.items()) or "none"
         return (
             f"Loaded {self.records} records as {self.rows} rows ({tables}) in {self.batches} batches and"
             f" {self.seconds:.1f} s ({rate:.0f} records/s); dead letters {self.dead_letters},"
             f" expired {self.expired}, superseded {self.superseded}, lost {self.lost},"
-            f" retries {self.retries}; lag {self.lag_before} before, {self.lag_after} after{self._writes()}"
+            f" retries {self.retries}; lag {self.lag_before} before, {lag_after} after{self._writes()}"
         )
 
     def _writes(self) -> str:

@@ -29,11 +29,12 @@ class KafkaToCassandraOperator(BaseOperator):
 
     Offsets are committed synchronously, only after every row before them is acknowledged by every table, and
     every dead letter by Kafka. A task that dies anywhere leaves nothing lost; its retry writes some rows
-    again, to the same effect. Partitions are assigned without joining the group: two tasks at once on one
-    group do the same work twice and lose nothing.
+    again, to the same effect. Tasks that run at once with one group share its partitions and lose nothing;
+    with ``partitions`` each reads its own.
 
-    A group without committed offsets starts at the oldest record. Offsets that the topic's retention has
-    deleted before they were read are logged and counted as ``lost``.
+    A group without committed offsets starts at the oldest record, unless the connection sets
+    ``auto.offset.reset``. Offsets that the topic's retention has deleted before they were read are logged and
+    counted as ``lost``.
 
     :param topics: topics to read.
     :param tables: ``keyspace.table``, or ``{"table": …, "mode": "merge" | "replace"}``. ``merge`` leaves the
@@ -47,6 +48,10 @@ class KafkaToCassandraOperator(BaseOperator):
         time field takes its UTC day; a key column ``day`` does so by itself.
     :param max_records: end after so many records.
     :param max_seconds: end after so many seconds; what has been read is stored and committed first.
+    :param partitions: numbers such as ``[0, 3]``, of every topic, or a mapping of topics to them; for
+        ``.expand(partitions=[[0], [1]])``. None: the group shares them out among the tasks that run.
+    :param follow: go on past the ends of the start, with records and partitions that come, until
+        ``max_seconds``, which it needs.
     :param batch_rows: rows of one partition that are written as one UNLOGGED batch; batches also stay below
         4.5 KiB.
     :param consistency: of the writes, such as ``LOCAL_QUORUM``; None takes the connection's.
@@ -65,7 +70,7 @@ class KafkaToCassandraOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "topics", "tables", "group_id", "kafka_config_id", "cassandra_conn_id", "columns", "max_records",
-        "max_seconds", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit",
+        "max_seconds", "partitions", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit",
     )  # fmt: skip
     ui_color = "#d9e8f5"
 
@@ -80,6 +85,8 @@ class KafkaToCassandraOperator(BaseOperator):
         columns: Mapping[str, str | None] | None = None,
         max_records: int | None = None,
         max_seconds: float | None = None,
+        partitions: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+        follow: bool = False,
         batch_rows: int = 50,
         consistency: str | None = None,
         ttl: int | None = None,
@@ -98,6 +105,8 @@ class KafkaToCassandraOperator(BaseOperator):
         self.columns = columns
         self.max_records = max_records
         self.max_seconds = max_seconds
+        self.partitions = partitions
+        self.follow = follow
         self.batch_rows = batch_rows
         self.consistency = consistency
         self.ttl = ttl
@@ -181,6 +190,7 @@ class KafkaToCassandraOperator(BaseOperator):
         count_load(result, task_tags(context, self.task_id))
 
     def _policy(self, context: Context | Mapping[str, Any]) -> LoadPolicy:
+        from airflow_provider_restrack.load.partitions import parse_partitions
         from airflow_provider_restrack.load.policy import LoadPolicy
 
         task_instance = context.get("ti")
@@ -192,6 +202,8 @@ class KafkaToCassandraOperator(BaseOperator):
             columns=self.columns or {},
             max_records=_number("max_records", self.max_records, int),
             max_seconds=_number("max_seconds", self.max_seconds, float),
+            partitions=parse_partitions(self.partitions),
+            follow=self.follow,
             batch_rows=self.batch_rows,
             consistency=self.consistency,
             ttl=_number("ttl", self.ttl, int),

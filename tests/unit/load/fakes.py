@@ -114,13 +114,19 @@ def topics(**partitions: int) -> SimpleNamespace:
 
 @dataclass
 class FakeConsumer:
-    """Gives prepared batches of messages; ``failures`` are raised first, one a question."""
+    """Gives prepared batches of messages; ``failures`` are raised first, one a question.
+
+    ``events`` are what the group does within each call of consume: see ``gives``, ``takes`` and ``loses``.
+    """
 
     batches: list[list[FakeMessage]] = field(default_factory=list)
     metadata: Any = field(default_factory=lambda: topics(t=1))
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     ends: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     failures: list[KafkaException] = field(default_factory=list)
+    metadatas: dict[tuple[str, int], str] = field(default_factory=dict)
+    events: list[list[Callable[[FakeConsumer], None]]] = field(default_factory=list)
+    member: str = "member-1"
     calls: list[tuple[str, Any]] = field(default_factory=list)
 
     def _ask(self, name: str, argument: Any) -> None:
@@ -135,8 +141,8 @@ class FakeConsumer:
     def committed(self, wanted: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         self._ask("committed", timeout)
         return [
-            TopicPartition(one.topic, one.partition, self.offsets.get((one.topic, one.partition), -1001))
-            for one in wanted
+            TopicPartition(*place, self.offsets.get(place, -1001), metadata=self.metadatas.get(place, ""))
+            for place in ((one.topic, one.partition) for one in wanted)
         ]
 
     def get_watermark_offsets(self, where: TopicPartition, timeout: float) -> tuple[int, int] | None:
@@ -147,17 +153,33 @@ class FakeConsumer:
         assert asynchronous is False
         self._ask("commit", {(one.topic, one.partition): one.offset for one in offsets})
         self.offsets |= {(one.topic, one.partition): one.offset for one in offsets}
+        self.metadatas |= {(one.topic, one.partition): one.metadata or "" for one in offsets}
         return offsets
 
     def consume(self, count: int, timeout: float) -> list[FakeMessage]:
         self.calls.append(("consume", count))
+        for event in self.events.pop(0) if self.events else []:
+            event(self)
         return self.batches.pop(0) if self.batches else []
 
     def assign(self, wanted: list[TopicPartition]) -> None:
         self.calls.append(("assign", {(one.topic, one.partition): one.offset for one in wanted}))
 
-    def unassign(self) -> None:
-        self.calls.append(("unassign", None))
+    def subscribe(self, topics: list[str], **callbacks: Any) -> None:
+        self.calls.append(("subscribe", topics))
+        self.callbacks = callbacks
+
+    def memberid(self) -> str:
+        return self.member
+
+    def incremental_assign(self, wanted: list[TopicPartition]) -> None:
+        self.calls.append(("gained", {(one.topic, one.partition): one.offset for one in wanted}))
+
+    def incremental_unassign(self, wanted: list[TopicPartition]) -> None:
+        self.calls.append(("given up", [(one.topic, one.partition) for one in wanted]))
+
+    def resume(self, wanted: list[TopicPartition]) -> None:
+        self.calls.append(("resume", sorted((one.topic, one.partition) for one in wanted)))
 
     def pause(self, wanted: list[TopicPartition]) -> None:
         self.calls.append(("pause", [(one.topic, one.partition) for one in wanted]))
@@ -171,6 +193,25 @@ class FakeConsumer:
     def named(self, name: str) -> list[Any]:
         """Return the arguments of the calls of a name."""
         return [argument for called, argument in self.calls if called == name]
+
+
+def _happens(name: str, numbers: tuple[int, ...]) -> Callable[[FakeConsumer], None]:
+    return lambda fake: fake.callbacks[name](fake, [TopicPartition("t", number) for number in numbers])
+
+
+def gives(*numbers: int) -> Callable[[FakeConsumer], None]:
+    """Return the event that the group gives partitions of topic ``t``."""
+    return _happens("on_assign", numbers)
+
+
+def takes(*numbers: int) -> Callable[[FakeConsumer], None]:
+    """Return the event that the group takes partitions for another member."""
+    return _happens("on_revoke", numbers)
+
+
+def loses(*numbers: int) -> Callable[[FakeConsumer], None]:
+    """Return the event that partitions turn out to be another member's."""
+    return _happens("on_lost", numbers)
 
 
 class FakeProducer:

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from airflow_provider_restrack import clock
-from airflow_provider_restrack.load.brokers import Brokers
+from airflow_provider_restrack.load.brokers import Brokers, Committed, ask_topic_ids
 from airflow_provider_restrack.load.errors import ConfigurationError, KafkaUnavailableError
 from airflow_provider_restrack.load.offsets import Partition
 from tests.unit.load.fakes import FakeConsumer, topics
@@ -62,14 +62,14 @@ def test_a_topic_that_may_not_be_read_is_refused_with_the_brokers_reason() -> No
 def test_offsets_that_the_group_lacks_are_left_out() -> None:
     consumer = FakeConsumer(offsets={("t", 1): 7})
 
-    assert brokers(consumer).committed([P, Partition("t", 1)]) == {Partition("t", 1): 7}
+    assert brokers(consumer).committed([P, Partition("t", 1)]) == {Partition("t", 1): Committed(7)}
 
 
 @pytest.mark.parametrize("code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
 def test_an_answer_that_means_not_yet_is_asked_for_again(waits: list[float], code: int) -> None:
     consumer = FakeConsumer(failures=[failure(code)] * 3, offsets={("t", 0): 7})
 
-    assert brokers(consumer).committed([P]) == {P: 7}
+    assert brokers(consumer).committed([P]) == {P: Committed(7)}
     assert len(waits) == 3
 
 
@@ -136,8 +136,71 @@ def test_a_commit_is_synchronous_and_each_partition_is_checked() -> None:
         brokers(Refusing()).commit({P: 5})
 
 
-def test_a_group_that_others_have_joined_is_explained() -> None:
-    consumer = FakeConsumer(failures=[failure(KafkaError.UNKNOWN_MEMBER_ID)])
+GROUP_HAS_MOVED_ON = [
+    KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.FENCED_INSTANCE_ID,
+]  # fmt: skip
 
-    with pytest.raises(KafkaUnavailableError, match="a group_id of its own"):
+
+@pytest.mark.parametrize("code", GROUP_HAS_MOVED_ON)
+def test_a_group_that_has_members_is_explained_to_one_that_is_none(waits: list[float], code: int) -> None:
+    consumer = FakeConsumer(failures=[failure(code)])
+
+    with pytest.raises(KafkaUnavailableError, match=r"has active members.*partitions= needs a group_id"):
         brokers(consumer).commit({P: 5})
+    assert waits == []
+
+
+@pytest.mark.parametrize("code", GROUP_HAS_MOVED_ON)
+def test_a_member_is_told_that_the_group_has_moved_on(
+    waits: list[float], code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = FakeConsumer(failures=[failure(code)])
+
+    assert brokers(consumer).commit({P: 5}, member=True) is False
+    assert (consumer.offsets, waits) == ({}, [])
+    assert "did not take offsets" in caplog.text
+    assert brokers(consumer).commit({P: 5}, member=True) is True
+
+
+def test_a_member_that_may_not_commit_fails_all_the_same() -> None:
+    consumer = FakeConsumer(failures=[failure(KafkaError.GROUP_AUTHORIZATION_FAILED)])
+
+    with pytest.raises(KafkaUnavailableError):
+        brokers(consumer).commit({P: 5}, member=True)
+
+
+def test_a_commit_tells_which_topic_it_is_of() -> None:
+    consumer = FakeConsumer()
+    asked = brokers(consumer)
+    asked.topic_ids = {"t": "7_gRVdmyTbOLMrgqjfGYVg"}
+
+    asked.commit({P: 5, Partition("unknown", 0): 3})
+
+    assert consumer.metadatas == {("t", 0): "restrack topic-id=7_gRVdmyTbOLMrgqjfGYVg", ("unknown", 0): ""}
+    assert asked.committed([P]) == {P: Committed(5, "7_gRVdmyTbOLMrgqjfGYVg")}
+
+
+@pytest.mark.parametrize("metadata", ["", "NO_METADATA", "restrack topic-id=", "{}", "x restrack topic-id=a"])
+def test_what_other_tools_write_beside_an_offset_says_nothing(metadata: str) -> None:
+    consumer = FakeConsumer(offsets={("t", 0): 5}, metadatas={("t", 0): metadata})
+
+    assert brokers(consumer).committed([P]) == {P: Committed(5, None)}
+
+
+class Admin:
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def describe_topics(self, topics: Any, request_timeout: float) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return {"t": SimpleNamespace(result=lambda: SimpleNamespace(topic_id=self.answer))}
+
+
+def test_ids_of_topics_are_asked_for_and_may_be_missing() -> None:
+    refused = failure(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+    assert ask_topic_ids(Admin("some-id"), ["t"], timeout_s=1) == {"t": "some-id"}
+    assert ask_topic_ids(Admin("AAAAAAAAAAAAAAAAAAAAAA"), ["t"], timeout_s=1) == {}
+    assert ask_topic_ids(Admin(refused), ["t"], timeout_s=1) == {}

@@ -9,6 +9,7 @@ from airflow_provider_restrack.load.client_config import (
     build_consumer_config,
     build_dead_letter_config,
     build_producer_config,
+    offset_reset,
 )
 from airflow_provider_restrack.load.errors import ConfigurationError
 
@@ -76,6 +77,57 @@ def test_a_connection_that_commits_by_itself_is_refused(value: Any) -> None:
 @pytest.mark.parametrize("value", [False, "false"])
 def test_a_connection_that_says_what_is_done_anyway_is_not(value: Any) -> None:
     assert consumer(**{"enable.auto.commit": value})["enable.auto.commit"] is False
+
+
+def member(**extra: Any) -> dict[str, Any]:
+    return build_consumer_config(BASE | extra, group_id="g", connection="my_kafka", joins=True)
+
+
+def test_a_member_is_missed_soon_and_shares_cooperatively() -> None:
+    made = member(**{"partition.assignment.strategy": "range", "group.instance.id": "x"})
+
+    assert made["partition.assignment.strategy"] == "cooperative-sticky"
+    assert (made["session.timeout.ms"], made["heartbeat.interval.ms"]) == (15_000, 1_000)
+    assert "group.instance.id" not in made
+    assert made["enable.auto.commit"] is False
+
+
+@pytest.mark.parametrize(
+    ("extra", "session", "beat"),
+    [
+        ({"session.timeout.ms": "45000"}, 45_000, 1_000),
+        ({"session.timeout.ms": 1_500}, 1_500, 500),
+        ({"heartbeat.interval.ms": 3_000}, 15_000, 3_000),
+        ({"max.poll.interval.ms": 6_000}, 6_000, 1_000),
+    ],
+)
+def test_the_connections_own_timeouts_win(extra: dict[str, Any], session: int, beat: int) -> None:
+    made = member(**extra)
+
+    assert (made["session.timeout.ms"], made["heartbeat.interval.ms"]) == (session, beat)
+
+
+def test_a_timeout_that_is_no_number_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"'my_kafka' sets session\.timeout\.ms='soon'"):
+        member(**{"session.timeout.ms": "soon"})
+
+
+def test_who_follows_finds_new_partitions_sooner() -> None:
+    made = build_consumer_config(BASE, group_id="g", connection="c", joins=True, follows=True)
+
+    assert made["topic.metadata.refresh.interval.ms"] == 30_000
+    assert "topic.metadata.refresh.interval.ms" not in member()
+
+
+@pytest.mark.parametrize(
+    ("value", "reset"),
+    [("beginning", "earliest"), ("Latest", "latest"), ("largest", "latest"), ("none", "error")],
+)
+def test_the_reset_has_many_names(value: str, reset: str) -> None:
+    assert offset_reset({"auto.offset.reset": value}, "c") == reset
+    assert offset_reset({}, "c") == "earliest"
+    with pytest.raises(ConfigurationError, match=r"'c' sets auto\.offset\.reset='newest'.*'earliest'"):
+        offset_reset({"auto.offset.reset": "newest"}, "c")
 
 
 def test_a_consumer_is_spared_the_producers_settings() -> None:

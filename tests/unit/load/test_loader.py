@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_restrack.load import loader
 from airflow_provider_restrack.load.brokers import Brokers
-from airflow_provider_restrack.load.consume import Reader, ReadPolicy, plan_run
+from airflow_provider_restrack.load.consume import Reader
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, DeadLetters
 from airflow_provider_restrack.load.errors import (
     DeadLetterLimitError,
@@ -22,6 +22,7 @@ from airflow_provider_restrack.load.errors import (
     PoisonRecordError,
     StoreError,
 )
+from airflow_provider_restrack.load.plan import Plan, ReadPolicy
 from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
 from airflow_provider_restrack.load.rows import build_row_maker
 from tests.unit.load.fakes import (
@@ -31,7 +32,10 @@ from tests.unit.load.fakes import (
     FakeProducer,
     FakeSession,
     end_of_partition,
+    gives,
+    loses,
     record,
+    takes,
     topics,
 )
 from tests.unit.load.test_rows import FakeSession as SchemaSession
@@ -51,7 +55,12 @@ class Bench:
     """A run over prepared batches of records."""
 
     def __init__(
-        self, *batches: list[FakeMessage], session: Any = None, producer: Any = None, **changes: Any
+        self,
+        *batches: list[FakeMessage],
+        session: Any = None,
+        producer: Any = None,
+        joins: bool = False,
+        **changes: Any,
     ) -> None:
         partitions: dict[int, int] = {}
         for batch in batches:
@@ -67,9 +76,10 @@ class Bench:
         )
         self.session = session or FakeSession()
         self.policy = replace(POLICY, **changes)
-        read_policy = ReadPolicy(("t",), "g")
+        numbers = None if joins else tuple(range(max(partitions, default=0) + 1))
+        read_policy = ReadPolicy(("t",), "g", partitions=numbers, follow=self.policy.follow)
         brokers = Brokers(self.consumer, servers="b:1", connection="kafka", group_id="g")
-        reader = Reader(self.consumer, brokers, read_policy, plan_run(brokers, read_policy), now=Clock())
+        reader = Reader(self.consumer, brokers, read_policy, Plan(brokers, read_policy), now=Clock())
         letters = None
         if producer is not None:
             letters = DeadLetters(producer, DeadLetterPolicy("dead", "g"), servers="b:1", now=Clock())
@@ -250,7 +260,11 @@ def test_in_replace_mode_only_the_newest_row_of_a_key_is_written() -> None:
 
 def test_a_commit_that_fails_after_another_error_does_not_hide_it(caplog: Any) -> None:
     bench = Bench([record(0, k="a"), at(POISON, 1)])
-    bench.consumer.failures = [KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))]
+
+    def refuse(offsets: Any, asynchronous: bool) -> Any:
+        raise KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+
+    bench.consumer.commit = refuse  # type: ignore[method-assign]
 
     with pytest.raises(PoisonRecordError):
         bench.execute()
@@ -450,3 +464,85 @@ def test_what_was_done_is_known_after_an_error_too() -> None:
 
 def test_without_writes_there_are_no_times_of_them() -> None:
     assert (Bench().execute().write_p50_ms, Bench().execute().write_p99_ms) == (None, None)
+
+
+def member(*batches: list[FakeMessage], events: list[Any], **arguments: Any) -> Bench:
+    """Return a run that has joined its group, in which this happens within each read."""
+    bench = Bench(*batches, joins=True, **arguments)
+    bench.consumer.events = [*events]
+    return bench
+
+
+TWO = ([], [record(0, k="a"), record(0, where=1, k="b")], [record(1, k="c"), record(1, where=1, k="d")])
+
+
+def test_a_member_stores_and_commits_what_it_was_given() -> None:
+    bench = member(*TWO, events=[[gives(0, 1)]])
+
+    result = bench.execute()
+
+    assert (result.records, result.rows, result.lag_before, result.lag_after) == (4, 4, 4, 0)
+    assert bench.committed == {0: 2, 1: 2}
+
+
+def test_what_was_read_of_a_revoked_partition_is_stored_and_committed_before_it_goes() -> None:
+    bench = member(*TWO, events=[[gives(0, 1)], [], [takes(1)], [gives()]])
+    committed_at_handover = []
+    bench.consumer.incremental_unassign = lambda _wanted: committed_at_handover.append(bench.committed)  # type: ignore[method-assign]
+
+    result = bench.execute()
+
+    assert committed_at_handover == [{0: 1, 1: 1}]
+    assert bench.committed == {0: 2, 1: 1}
+    assert result.records == 3
+
+
+def test_what_is_in_flight_of_a_lost_partition_is_never_committed() -> None:
+    waiting: list[Any] = []
+
+    def answer(statement: Any) -> Any:
+        if statement.values[0] == b"b":
+            waiting.append(statement)
+            return ...
+        return None
+
+    session = FakeSession(answer)
+
+    def lose(fake: FakeConsumer) -> None:
+        loses(1)(fake)
+        session.futures[1].callback(None)
+
+    bench = member(*TWO, events=[[gives(0, 1)], [], [lose], [gives()]], session=session)
+    bench.run._reader._policy = replace(bench.run._reader._policy, patience_s=0)
+
+    bench.execute()
+
+    assert len(waiting) == 1
+    assert bench.committed == {0: 2}
+
+
+def test_offsets_that_a_rebalance_refuses_are_committed_after_it() -> None:
+    bench = member(*TWO, events=[[gives(0, 1)]])
+    refusals = [KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION]
+    commit = bench.consumer.commit
+
+    def refuse_first(offsets: Any, asynchronous: bool) -> Any:
+        if refusals:
+            raise KafkaException(KafkaError(refusals.pop()))
+        return commit(offsets, asynchronous)
+
+    bench.consumer.commit = refuse_first  # type: ignore[method-assign]
+
+    assert bench.execute().lag_after == 0
+    assert bench.committed == {0: 2, 1: 2}
+
+
+def test_following_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(1000))
+    monkeypatch.setattr(loader.clock, "monotonic", lambda: float(next(times)))
+    bench = Bench([record(0, k="a")], [record(1, k="b")], follow=True, max_seconds=60)
+
+    result = bench.execute()
+
+    assert (result.records, result.stopped) == (2, False)
+    assert bench.committed == {0: 2}

@@ -213,8 +213,15 @@ class Reader:
             plan_span(partition, world.committed[partition], 0, log[-1].at + 1 if log else 0)
             for partition, log in world.log.items()
         ]
-        self._positions = Positions(self.spans)
+        self._positions = Positions()
+        self._positions.add(self.spans)
         self.lost = self.lag_before = 0
+
+    def start(self, holder: Any) -> None:
+        holder.on_assigned(self.spans)
+
+    def keep_alive(self) -> None:
+        pass
 
     @property
     def finished(self) -> bool:
@@ -237,7 +244,7 @@ class Reader:
                 touched.add(partition)
         return Chunk(records, {partition: self._positions.next_of(partition) for partition in touched})
 
-    def commit(self, offsets: Mapping[Partition, int]) -> None:
+    def commit(self, offsets: Mapping[Partition, int]) -> Mapping[Partition, int]:
         if self._driver.cut_off.is_set():
             raise KafkaUnavailableError("killed before the commit")
         fate = self._world.rng.random()
@@ -247,6 +254,7 @@ class Reader:
         self._world.check()
         if fate < self._trouble["no commit"]:
             raise KafkaUnavailableError("committed, but nobody says so")
+        return offsets
 
     def lag_after(self, _committed: Mapping[Partition, int]) -> int:
         return 0

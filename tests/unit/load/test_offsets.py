@@ -74,3 +74,20 @@ def test_a_commit_never_passes_an_unsettled_record_and_loses_no_settled_one(data
         assert committed == prefix
         tracker.note_committed(tracker.committable())
     assert tracker.unsettled == 0
+
+
+def test_partitions_that_are_taken_away_are_left_out_of_all_commits_to_come() -> None:
+    tracker = OffsetTracker()
+    tracker.open({P0: 3, P1: 3}).settle()
+    tracker.note_committed(tracker.committable())
+    settled = tracker.open({P0: 5, P1: 5})
+    settled.settle()
+    late = tracker.open({P0: 9, P1: 9})
+
+    tracker.drop([P1])
+    late.settle()
+
+    assert tracker.committable() == {P0: 9}
+    assert tracker.committed == {P0: 3}
+    tracker.open({P1: 4}).settle()
+    assert tracker.committable() == {P0: 9, P1: 4}

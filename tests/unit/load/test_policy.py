@@ -34,6 +34,9 @@ def test_the_defaults_are_allowed() -> None:
         ({"retry_seconds": float("nan")}, "retry_seconds is nan"),
         ({"ttl": 0}, "ttl is 0"),
         ({"dead_letter_limit": 1.5}, r"dead_letter_limit is 1\.5"),
+        ({"partitions": []}, r"partitions is \[\]"),
+        ({"partitions": {"u": [0]}}, r"partitions names the topics \['u'\]"),
+        ({"follow": True}, "follow needs max_seconds"),
         ({"ttl": 630_720_001}, "at most 630720000"),
         ({"consistency": "local_quorum"}, "'local_quorum'.*LOCAL_QUORUM"),
     ],
@@ -52,6 +55,7 @@ def test_a_result_is_json_and_a_line_of_the_log() -> None:
     assert "10 records as 12 rows (ks.t 12) in 3 batches and 2.0 s (5 records/s)" in result.summary()
     assert "lost 4" in result.summary()
     assert result.summary().endswith("lag 10 before, 0 after")
+    assert replace(result, lag_after=None).summary().endswith("10 before, unknown after")
 
 
 def test_the_line_has_the_times_of_writes_if_there_were_any() -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_restrack.load.errors import OffsetResetError
 from airflow_provider_restrack.load.offsets import Partition
 from airflow_provider_restrack.load.positions import Positions, Span, plan_span
 
@@ -19,13 +20,68 @@ P = Partition("t", 0)
         pytest.param(9, 4, 9, Span(P, 9, 9), id="nothing-new"),
         pytest.param(1, 4, 9, Span(P, 4, 9, lost=3, moved=True), id="retention-was-faster"),
         pytest.param(1, 9, 9, Span(P, 9, 9, lost=8, moved=True), id="retention-took-all"),
-        pytest.param(12, 0, 9, Span(P, 0, 9, moved=True), id="topic-made-anew"),
+        pytest.param(12, 0, 9, Span(P, 0, 9, moved=True, anew=True), id="topic-made-anew"),
     ],
 )
 def test_a_partition_is_read_from_its_commit_to_its_end(
     committed: int | None, low: int, high: int, span: Span
 ) -> None:
     assert plan_span(P, committed, low, high) == span
+
+
+@pytest.mark.parametrize(
+    ("committed", "span"),
+    [
+        pytest.param(None, Span(P, 9, 9, moved=True), id="a-new-group-begins-with-what-comes"),
+        pytest.param(1, Span(P, 9, 9, lost=8, moved=True), id="what-is-passed-over-is-lost"),
+        pytest.param(6, Span(P, 6, 9), id="a-good-commit-stays"),
+        pytest.param(12, Span(P, 4, 9, moved=True, anew=True), id="made-anew-nothing-is-read-of-it-yet"),
+    ],
+)
+def test_with_latest_what_the_group_cannot_have_is_passed_over(committed: int | None, span: Span) -> None:
+    assert plan_span(P, committed, 4, 9, reset="latest") == span
+
+
+@pytest.mark.parametrize(
+    ("committed", "words"), [(None, "has no offset"), (1, "offset 1"), (12, "offset 12")]
+)
+def test_with_error_a_commit_that_cannot_be_used_is_an_error(committed: int | None, words: str) -> None:
+    with pytest.raises(OffsetResetError, match=rf"{words} of t\[0\], which holds 4 to 9"):
+        plan_span(P, committed, 4, 9, reset="error")
+    assert plan_span(P, 9, 4, 9, reset="error") == Span(P, 9, 9)
+
+
+def test_a_commit_of_another_topic_of_that_name_is_none() -> None:
+    assert plan_span(P, 6, 4, 9, anew=True) == Span(P, 4, 9, moved=True, anew=True)
+
+
+def test_endless_partitions_are_never_closed() -> None:
+    positions = Positions([Span(P, 3, 5)], endless=True)
+
+    assert positions.accept(P, 5)
+    positions.note_end(P, 9)
+    assert positions.open == {P}
+    assert positions.next_of(P) == 9
+    assert positions.remaining > 1000
+
+
+def test_partitions_come_and_go() -> None:
+    positions = Positions()
+    positions.add([Span(P, 3, 5)])
+    assert positions.held == positions.open == {P}
+    positions.drop([P, Partition("t", 1)])
+
+    assert positions.held == positions.open == frozenset()
+    assert positions.remaining == 0
+
+
+def test_a_record_that_comes_twice_is_taken_once() -> None:
+    positions = Positions([Span(P, 3, 9)])
+
+    assert positions.accept(P, 4)
+    assert not positions.accept(P, 4)
+    assert not positions.accept(P, 3)
+    assert positions.next_of(P) == 5
 
 
 def test_a_partition_ends_with_its_last_record() -> None:

@@ -9,6 +9,7 @@ from cassandra.query import BatchStatement, BatchType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_restrack.load import write
 from airflow_provider_restrack.load.encode import EncodedRow
 from airflow_provider_restrack.load.errors import StoreError
 from airflow_provider_restrack.load.offsets import OffsetTracker, Partition, Ticket
@@ -393,3 +394,18 @@ def test_the_latency_is_that_of_the_try_that_stored_until_the_drivers_thread_had
 
     assert sender.latency.count == 1
     assert sender.latency.quantile(0.5) == pytest.approx(2, rel=0.02)
+
+
+def test_the_caller_is_called_back_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "_WAIT_S", 0.01)
+    session, calls = FakeSession(lambda _statement: ...), []
+
+    def wait() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            session.futures[0].callback(None)
+
+    sender = Writer(session, WritePolicy(), on_refused=lambda *_: None, while_waiting=wait, now=Clock())
+    store(sender, [row()], ticket())
+
+    assert len(calls) == 3

@@ -104,6 +104,14 @@ def test_numbers_may_come_out_of_templates(core: Core) -> None:
         operator(max_records="many").execute({})
 
 
+def test_partitions_may_come_out_of_templates(core: Core) -> None:
+    operator(partitions="[0, 3]", follow=True, max_seconds="60").execute({})
+
+    assert core.policy is not None
+    assert (core.policy.partitions, core.policy.follow) == ((0, 3), True)
+    assert operator(partitions=["{{ params.first }}"]).partitions == ["{{ params.first }}"]
+
+
 def test_wrong_arguments_fail_before_any_connection(core: Core) -> None:
     with pytest.raises(ConfigurationError, match="batch_rows is 0"):
         operator(batch_rows=0, kafka_config_id="no_such_connection").execute({})
@@ -209,6 +217,8 @@ def test_data_and_connections_are_templates() -> None:
         ({"tables": ["system_metrics"]}, "keyspace"),
         ({"tables": [{"table": "ks.t", "mode": "append"}]}, "append"),
         ({"ttl": -1}, "ttl is -1"),
+        ({"partitions": [-1]}, r"partitions is \[-1\]"),
+        ({"follow": True}, "follow needs max_seconds"),
         ({"max_records": "many"}, "max_records is 'many'"),
         ({"consistency": "MOST"}, "consistency is 'MOST'"),
         ({"dead_letter_topic": "t"}, "dead_letter_topic is one of topics"),
