@@ -68,6 +68,7 @@ class CassandraSettings:
     :param address: of loopback, on which the node listens.
     :param seed: in a cluster of several nodes, the address of its first node.
     :param more: further keys of ``cassandra.yaml``, which win over ours.
+    :param jvm_options: further options of Java.
     """
 
     directory: Path
@@ -81,6 +82,7 @@ class CassandraSettings:
     address: str = ADDRESS
     seed: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    jvm_options: tuple[str, ...] = ()
 
 
 def build_yaml(settings: CassandraSettings) -> str:
@@ -183,6 +185,7 @@ class CassandraServer(Server):
             *(f"-Xms{heap}m", f"-Xmx{heap}m", "-XX:+UseG1GC"),
             f"-XX:MaxDirectMemorySize={self.settings.direct_memory_mb}m",
             f"-XX:ErrorFile={self.directory}/hs_err.log",
+            *self.settings.jvm_options,
             "-Djdk.attach.allowAttachSelf=true",
             "-Dio.netty.tryReflectionSetAccessible=true",
             *(f"--add-exports={name}=ALL-UNNAMED" for name in _EXPORTS),

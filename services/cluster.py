@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NODE_HEAP_MB = 384
+# Only Java's quick compiler: for the minutes that such a node lives the other one costs more than it saves.
+SHORT_LIVED = ("-XX:TieredStopAtLevel=1",)
 
 
 class CassandraCluster:
@@ -43,6 +45,7 @@ class CassandraCluster:
                     address=address,
                     seed=addresses[0],
                     more=more or {},
+                    jvm_options=SHORT_LIVED,
                 ),
                 f"cassandra-{number}",
             )
@@ -96,6 +99,7 @@ class KafkaCluster:
                     voters=voters,
                     cluster_id=cluster_id,
                     more=more or {},
+                    jvm_options=SHORT_LIVED,
                 ),
                 f"kafka-{number}",
             )

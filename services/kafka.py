@@ -30,6 +30,7 @@ class KafkaSettings:
     :param voters: in a cluster of several brokers, each one's ``node id@address:controller port``.
     :param cluster_id: of that cluster; a broker alone makes its own.
     :param more: further properties, which win over ours.
+    :param jvm_options: further options of Java.
     """
 
     directory: Path
@@ -41,6 +42,7 @@ class KafkaSettings:
     voters: tuple[str, ...] = ()
     cluster_id: str | None = None
     more: Mapping[str, object] = field(default_factory=dict)
+    jvm_options: tuple[str, ...] = ()
 
 
 def build_properties(settings: KafkaSettings) -> str:
@@ -157,6 +159,7 @@ class KafkaServer(Server):
             f"-Xms{min(heap_mb, 256)}m",
             f"-Xmx{heap_mb}m",
             "-XX:+UseG1GC",
+            *self.settings.jvm_options,
             f"-XX:ErrorFile={self.directory}/hs_err.log",
             f"-Dlog4j2.configurationFile={self.directory / 'log4j2.xml'}",
             "-cp",

@@ -15,6 +15,7 @@ import pytest
 
 import services
 from services.cassandra import CassandraServer, CassandraSettings
+from services.cluster import SHORT_LIVED
 from services.kafka import KafkaServer, KafkaSettings
 from services.server import start_all
 from tests.faults.rig import Rig
@@ -34,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests of this directory the time that the full set takes."""
     for item in items:
         if "make_rig" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(1500 if FULL else 300))
+            item.add_marker(pytest.mark.timeout(1800 if FULL else 600))
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +51,13 @@ def broken(
     """Return a Kafka and a Cassandra that run when a test begins, and that it may break."""
     directory = tmp_path_factory.mktemp("faults")
     port, controller, native, storage, storage_ssl = services.find_free_ports(5)
-    kafka = KafkaServer(KafkaSettings(directory / "kafka", jars, port, controller, more=KAFKA))
+    kafka = KafkaServer(
+        KafkaSettings(directory / "kafka", jars, port, controller, more=KAFKA, jvm_options=SHORT_LIVED)
+    )
     cassandra = CassandraServer(
-        CassandraSettings(directory / "cassandra", jars, native, storage, storage_ssl)
+        CassandraSettings(
+            directory / "cassandra", jars, native, storage, storage_ssl, jvm_options=SHORT_LIVED
+        )
     )
     yield kafka, cassandra
     for server in (kafka, cassandra):

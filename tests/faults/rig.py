@@ -118,13 +118,40 @@ class Rig:
         self._tasks.append(task)
         return task
 
-    def start_busy(self, count: int) -> Task:
-        """Send samples and return a loader that is storing them: one that has begun a chunk."""
-        self.send(count)
-        task = self.start()
-        if not task.wait_chunk():
-            raise AssertionError(f"{self}: the loader ended before its first chunk\n{task.finish().log}")
-        return task
+    def start_busy(self, count: int, most: float = 0.6) -> Task:
+        """Send samples and return a loader that has stored a part of them, chosen at random."""
+        return self.start_busy_with(self.ledger.make(count), most)
+
+    def start_busy_with(self, records: Sequence[Record], most: float = 0.6) -> Task:
+        """Send records and return a loader that has stored a part of them, chosen at random.
+
+        :param most: how large the part may be.
+        :raises AssertionError: with its log, if it has ended before it could be caught at that.
+        """
+        for _ in range(_MOST_RUNS):
+            before = self._count()
+            self.send_records(records)
+            task = self.start()
+            if self._catch(task, before + len(records) * self.random.uniform(0.05, most)):
+                return task
+            outcome = task.finish()
+            assert outcome.code == 0, f"{self}: the load failed before the fault\n{outcome.log}"
+            records = self.ledger.make(len(records) * 3 // 2)  # it was faster than the look at it
+        raise AssertionError(f"{self}: no load of {len(records)} records is caught before its end")
+
+    def _catch(self, task: Task, rows: float) -> bool:
+        """Wait until so many rows are stored, and tell whether the task still runs then."""
+        with open_session(self._cassandra()) as session:
+            while task.runs_for(0.02):
+                if self._count(session) >= rows:
+                    return task.running
+        return False
+
+    def _count(self, session: Any = None) -> int:
+        if session is None:
+            with open_session(self._cassandra()) as opened:
+                return self._count(opened)
+        return int(session.execute(f"SELECT count(*) FROM {self.name}.system_metrics").one()[0])
 
     def run_to_end(self) -> list[Outcome]:
         """Run loaders, as Airflow repeats a task, until one has left nothing behind."""

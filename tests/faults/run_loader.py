@@ -12,17 +12,13 @@ from airflow_provider_restrack.store.session import CassandraPolicy, open_sessio
 
 
 def main() -> None:
-    """Load, say ``chunk`` whenever the loader asks whether to stop, and print the result."""
+    """Load once and print the result."""
     arguments = json.loads(sys.argv[1])
     logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("cassandra").setLevel("ERROR")
 
-    def tell() -> bool:
-        print("chunk", flush=True)
-        return False
-
     with open_session(CassandraPolicy(**arguments["cassandra"])) as session:
-        result = load(LoadPolicy(**arguments["policy"]), arguments["kafka"], session, stop=tell)
+        result = load(LoadPolicy(**arguments["policy"]), arguments["kafka"], session)
     print(json.dumps(result.as_dict()), flush=True)
 
 

@@ -51,11 +51,6 @@ class Task:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def wait_chunk(self, count: int = 1) -> bool:
-        """Wait until it has begun so many chunks, and tell whether it has before its end."""
-        assert self._process.stdout is not None
-        return all(self._process.stdout.readline() == b"chunk\n" for _ in range(count))
-
     def runs_for(self, seconds: float) -> bool:
         """Let it run, and tell whether it still does after so long."""
         try:
@@ -64,10 +59,10 @@ class Task:
             return True
         return False
 
-    def kill(self) -> None:
-        """End it at once: no Python of it runs any more."""
+    def kill(self) -> bool:
+        """End it at once, and tell whether it ran: no Python of it runs any more."""
         self._process.kill()
-        self.finish()
+        return self.finish().code == -signal.SIGKILL
 
     def suspend(self) -> None:
         """Freeze it."""

@@ -22,7 +22,7 @@ def test_a_commit_log_that_takes_no_more_loses_nothing(
     rig: Rig, cassandra: CassandraServer, times: Callable[[int, int], int]
 ) -> None:
     for _ in range(times(1, 3)):
-        task = rig.start_busy(12_000)
+        task = rig.start_busy(12_000, most=0.2)
         assert cassandra.pid is not None
         # As on a full disk, the segment that is open can be written to its end, and no further one be made.
         # The limit needs no mount and no root. The server stops serving by its commit_failure_policy.

