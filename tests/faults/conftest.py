@@ -28,7 +28,14 @@ FULL = os.environ.get("RESTRACK_FAULTS") == "full"
 # A member of the group that was killed is missed by the broker after this time, by default 45 s.
 SESSION_MS = 3000
 KAFKA = {"group.min.session.timeout.ms": 1000, "broker.session.timeout.ms": 4000}
-CLIENT = {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 500}
+CLIENT = {
+    "session.timeout.ms": SESSION_MS,
+    "heartbeat.interval.ms": 500,
+    # Little is read ahead, so that a load has many chunks, and commits between them.
+    "queued.max.messages.kbytes": 1024,
+    "fetch.message.max.bytes": 131_072,
+    "fetch.queue.backoff.ms": 100,
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

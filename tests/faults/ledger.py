@@ -19,6 +19,7 @@ Key = tuple[Any, ...]
 Row = dict[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _COLUMNS = tuple(one.name for one in schema.FIELDS)
 _VALUES = tuple(one for one in schema.FIELDS if one.group != "identity" and one.name not in ("up", "outcome"))
 _DOWN, _LATE, _TWICE = 0.1, 0.15, 0.05
@@ -146,7 +147,8 @@ def _plain(value: Any) -> Any:
     from cassandra.util import Date
 
     if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC)
+        # The driver goes through a float, which is some microseconds off for distant years.
+        return _EPOCH + round((value.replace(tzinfo=UTC) - _EPOCH) / _MILLISECOND) * _MILLISECOND
     if isinstance(value, Date):
         return date(1970, 1, 1) + timedelta(days=value.days_from_epoch)
     if isinstance(value, uuid.UUID):

@@ -79,7 +79,7 @@ def make_odd(ledger: Ledger) -> list[Record]:
         Record(b"a field that stands there twice: the last counts", doubled, ledger.note(twice)),
         text(sample(2, error="x" * 1_000_000)),
         text(sample(3), unknown={"deep": [[[[1]]]]}),
-        text(sample(4, error="\u0000 \U0001f600 ñ"), labels={}),
+        text(sample(4, error="\u0000 \U0001f600 ñ", labels={})),
         text(sample(5) | {"timestamp": "9999-12-31T23:59:59.999Z"}),
         Record(None, json.dumps(row := sample(6)).encode(), ledger.note(row)),
     ]

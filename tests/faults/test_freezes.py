@@ -58,7 +58,7 @@ def test_a_cassandra_frozen_for_longer_than_the_timeouts_loses_nothing(
     rig: Rig, cassandra: CassandraServer, times: Callable[[int, int], int]
 ) -> None:
     rig.request_timeout_s = 2.0
-    task = rig.start_busy(6000)
+    task = rig.start_busy(4000)
     cassandra.suspend()
     task.runs_for(times(6, 60))
     cassandra.resume()
@@ -72,7 +72,7 @@ def test_a_cassandra_frozen_for_longer_than_the_timeouts_loses_nothing(
 def test_a_kafka_frozen_for_longer_than_the_timeouts_loses_nothing(
     rig: Rig, kafka: KafkaServer, times: Callable[[int, int], int]
 ) -> None:
-    task = rig.start_busy(6000)
+    task = rig.start_busy(4000)
     kafka.suspend()
     task.runs_for(times(8, 90))
     kafka.resume()

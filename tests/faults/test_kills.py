@@ -43,7 +43,7 @@ def test_a_cassandra_killed_in_mid_load_loses_nothing(
     rig: Rig, cassandra: CassandraServer, times: Callable[[int, int], int]
 ) -> None:
     for _ in range(times(1, 5)):
-        task = rig.start_busy(6000)
+        task = rig.start_busy(4000)
         cassandra.kill()
         if times(0, 1):
             assert task.finish().code != 0, "a load ends well without Cassandra"
@@ -59,7 +59,7 @@ def test_a_kafka_killed_in_mid_load_loses_nothing(
     rig: Rig, kafka: KafkaServer, times: Callable[[int, int], int]
 ) -> None:
     for _ in range(times(1, 5)):
-        task = rig.start_busy(6000)
+        task = rig.start_busy(4000)
         kafka.kill()
         if times(0, 1):
             assert task.finish(200).code != 0, "a load ends well without Kafka"
