@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help venv lock demo test fuzz check format docs bench bench-parse bench-loader bench-soak wheel services \
-	clean
+.PHONY: help venv lock demo test test-faults fuzz check format docs bench bench-parse bench-loader bench-soak wheel \
+	services clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -32,6 +32,10 @@ demo: $(STAMP) ## Run the real pipeline on real servers (ARGS=--once ends by its
 test: $(STAMP) ## All tests, on real Kafka, Cassandra and sshd
 	$(BIN)/python -m services prepare
 	$(BIN)/python -m pytest $(ARGS)
+
+test-faults: $(STAMP) ## Servers and tasks killed and frozen, the long way (some 30 minutes; make test has it short)
+	$(BIN)/python -m services prepare
+	RESTRACK_FAULTS=full $(BIN)/python -m pytest tests/faults --verbose $(ARGS)
 
 fuzz: $(STAMP) ## A million arbitrary records through decoder and encoders (ARGS='--inputs 1000 --seed 7')
 	$(BIN)/python -m tests.fuzz $(or $(ARGS),--inputs 1000000)

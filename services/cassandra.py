@@ -1,10 +1,10 @@
-"""Cassandra as one node, from its own jars, with settings for small machines."""
+"""Cassandra as one node or several, from its own jars, with settings for small machines."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from services import install
 from services.layout import ADDRESS
@@ -12,6 +12,7 @@ from services.ports import accepts
 from services.server import Server
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from cassandra.cluster import Cluster
@@ -47,13 +48,13 @@ _OPENS = (
     "java.base/java.nio",
     "jdk.management/com.sun.management.internal",
 )
-# One node has nobody to gossip with: each of these waits would be for nothing.
 _NO_WAITS = (
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
-    "-Dcassandra.ring_delay_ms=0",
-    "-Dcassandra.initial_token=0",
     "-Dcassandra.superuser_setup_delay_ms=0",
 )
+# One node has nobody to gossip with, and no tokens to share.
+_ALONE = ("-Dcassandra.ring_delay_ms=0", "-Dcassandra.initial_token=0")
+_IN_A_CLUSTER = ("-Dcassandra.ring_delay_ms=5000",)  # for so long a node asks its seed before it gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ class CassandraSettings:
     :param commitlog_sync: ``periodic``, Cassandra's own default, acknowledges before the row is safe: a crash
         then loses the last 100 ms, which other replicas make up for. This one node has none: ``batch``
         is the default here, at half the writes a second; a benchmark wants ``periodic``.
+    :param address: of loopback, on which the node listens.
+    :param seed: in a cluster of several nodes, the address of its first node.
+    :param more: further keys of ``cassandra.yaml``, which win over ours.
+    :param jvm_options: further options of Java.
     """
 
     directory: Path
@@ -74,22 +79,27 @@ class CassandraSettings:
     heap_mb: int = 512
     commitlog_sync: CommitlogSync = "batch"
     direct_memory_mb: int = 512
+    address: str = ADDRESS
+    seed: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    jvm_options: tuple[str, ...] = ()
 
 
 def build_yaml(settings: CassandraSettings) -> str:
     """Return the text of ``cassandra.yaml``: JSON values, which are YAML too, with quotes settled."""
     data = settings.directory / "data"
-    seeds = f"{ADDRESS}:{settings.storage_port}"
+    seeds = f"{settings.seed or settings.address}:{settings.storage_port}"
     keys = {
         "cluster_name": "restrack",
         "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
         "endpoint_snitch": "SimpleSnitch",
-        "num_tokens": 1,
+        # A new node of a development cluster has no rows to take over from the others.
+        **({"num_tokens": 1} if settings.seed is None else {"num_tokens": 16, "auto_bootstrap": False}),
         "storage_port": settings.storage_port,
         "ssl_storage_port": settings.storage_port_ssl,
         "native_transport_port": settings.port,
-        "listen_address": ADDRESS,
-        "rpc_address": ADDRESS,
+        "listen_address": settings.address,
+        "rpc_address": settings.address,
         "seed_provider": [
             {
                 "class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
@@ -108,6 +118,7 @@ def build_yaml(settings: CassandraSettings) -> str:
         "disk_access_mode": "standard",
         "memtable_allocation_type": "heap_buffers",
         "commitlog_segment_size": "5MiB",
+        **settings.more,
     }
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in keys.items())
 
@@ -134,24 +145,24 @@ def build_logback(log_file: Path) -> str:
 
 
 class CassandraServer(Server):
-    """A Cassandra of one node on loopback, in data centre ``datacenter1``."""
+    """A node of Cassandra on loopback, in data centre ``datacenter1``."""
 
     ready_limit_s = 120.0
 
     def __init__(self, settings: CassandraSettings, name: str = "cassandra") -> None:
         ports = (settings.port, settings.storage_port, settings.storage_port_ssl)
-        super().__init__(name, settings.directory, ports)
+        super().__init__(name, settings.directory, ports, address=settings.address)
         self.settings = settings
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port for drivers."""
-        return ADDRESS, self.settings.port
+        return self.settings.address, self.settings.port
 
     @property
     def endpoint(self) -> str:
         """Where clients connect, as ``address:port``."""
-        return f"{ADDRESS}:{self.settings.port}"
+        return f"{self.settings.address}:{self.settings.port}"
 
     @property
     def log_file(self) -> Path:
@@ -174,6 +185,7 @@ class CassandraServer(Server):
             *(f"-Xms{heap}m", f"-Xmx{heap}m", "-XX:+UseG1GC"),
             f"-XX:MaxDirectMemorySize={self.settings.direct_memory_mb}m",
             f"-XX:ErrorFile={self.directory}/hs_err.log",
+            *self.settings.jvm_options,
             "-Djdk.attach.allowAttachSelf=true",
             "-Dio.netty.tryReflectionSetAccessible=true",
             *(f"--add-exports={name}=ALL-UNNAMED" for name in _EXPORTS),
@@ -183,12 +195,13 @@ class CassandraServer(Server):
             f"-Dcassandra.storagedir={self.directory / 'data'}",
             "-Dcassandra-foreground=true",
             *_NO_WAITS,
+            *(_ALONE if self.settings.seed is None else _IN_A_CLUSTER),
             *("-cp", f"{lib}/*", "org.apache.cassandra.service.CassandraDaemon"),
         ]
 
     def probe(self, timeout_s: float) -> bool:
         """Tell whether a driver session connects."""
-        if not accepts(self.settings.port, timeout_s):
+        if not accepts(self.settings.port, timeout_s, self.settings.address):
             return False
         from cassandra import DriverException
         from cassandra.cluster import NoHostAvailable

@@ -11,7 +11,7 @@ from services.cassandra import CASSANDRA_VERSION, LOCAL_DC, CassandraServer, Cas
 from services.errors import ServiceError
 from services.kafka import KAFKA_VERSION, KafkaServer, KafkaSettings
 from services.layout import INSTANCES, SSHD_NAMES, home, jars_home
-from services.server import locked
+from services.server import locked, start_all
 from services.sshd import SshdFleet, SshdHost
 
 if TYPE_CHECKING:
@@ -96,25 +96,7 @@ class Instance:
         with self._locked():
             prepare(self.jars)
             self.ssh.write_known_hosts()
-            launched: list[Server] = []
-            try:
-                # All processes first: they come up at the same time.
-                for server in self.servers:
-                    # Noted first: Ctrl-C can come when the process is there and launch() has not returned.
-                    launched.append(server)
-                    if not server.launch():
-                        launched.remove(server)
-                self.wait_ready()
-            except BaseException:
-                for server in launched:
-                    server.stop()
-                raise
-            return tuple(launched)
-
-    def wait_ready(self) -> None:
-        """Wait until every server answers."""
-        for server in self.servers:
-            server.wait_ready()
+            return start_all(self.servers)
 
     def stop(self) -> tuple[Server, ...]:
         """Stop the servers that run, and return them."""

@@ -1,4 +1,4 @@
-"""Kafka as one process, broker and controller in one, from its own jars."""
+"""Kafka as one process or several, each broker and controller in one, from its own jars."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import shutil
 import subprocess
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from services import install
@@ -16,6 +16,7 @@ from services.ports import accepts
 from services.server import Server
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 KAFKA_VERSION = "4.3.1"
@@ -23,23 +24,40 @@ KAFKA_VERSION = "4.3.1"
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """What may differ between Kafkas; ``jars`` is the directory that all instances share."""
+    """What may differ between Kafkas.
+
+    :param jars: the directory that all instances share.
+    :param voters: in a cluster of several brokers, each one's ``node id@address:controller port``.
+    :param cluster_id: of that cluster; a broker alone makes its own.
+    :param more: further properties, which win over ours.
+    :param jvm_options: further options of Java.
+    """
 
     directory: Path
     jars: Path
     port: int
     controller_port: int
     heap_mb: int = 512
+    node_id: int = 1
+    voters: tuple[str, ...] = ()
+    cluster_id: str | None = None
+    more: Mapping[str, object] = field(default_factory=dict)
+    jvm_options: tuple[str, ...] = ()
 
 
 def build_properties(settings: KafkaSettings) -> str:
     """Return the text of ``server.properties``."""
     client, controller = f"{ADDRESS}:{settings.port}", f"{ADDRESS}:{settings.controller_port}"
     listeners = f"PLAINTEXT://{client},CONTROLLER://{controller}"
+    replicas = min(3, len(settings.voters) or 1)
     properties = {
         "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.bootstrap.servers": controller,
+        "node.id": settings.node_id,
+        **(
+            {"controller.quorum.voters": ",".join(settings.voters)}
+            if settings.voters
+            else {"controller.quorum.bootstrap.servers": controller}
+        ),
         "listeners": listeners,
         "advertised.listeners": listeners,
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -49,15 +67,16 @@ def build_properties(settings: KafkaSettings) -> str:
         "num.partitions": 4,
         # A topic that is missing must be an error here, as it is in production.
         "auto.create.topics.enable": "false",
-        "offsets.topic.replication.factor": 1,
+        "offsets.topic.replication.factor": replicas,
         "offsets.topic.num.partitions": 4,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "share.coordinator.state.topic.replication.factor": 1,
-        "share.coordinator.state.topic.min.isr": 1,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": max(1, replicas - 1),
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": max(1, replicas - 1),
         "group.initial.rebalance.delay.ms": 0,
         "num.network.threads": 2,
         "num.io.threads": 4,
+        **settings.more,
     }
     return "".join(f"{name}={value}\n" for name, value in properties.items())
 
@@ -88,7 +107,7 @@ def build_cluster_id() -> str:
 
 
 class KafkaServer(Server):
-    """A Kafka of one node on loopback, formatted at its first start only."""
+    """A broker of Kafka on loopback, formatted at its first start only."""
 
     def __init__(self, settings: KafkaSettings, name: str = "kafka") -> None:
         super().__init__(name, settings.directory, (settings.port, settings.controller_port))
@@ -117,18 +136,11 @@ class KafkaServer(Server):
             marker.write_text(self._format() + "\n")
 
     def _format(self) -> str:
-        cluster_id = build_cluster_id()
+        cluster_id = self.settings.cluster_id or build_cluster_id()
         properties = str(self.directory / "server.properties")
-        tool = [
-            *self._java(64),
-            "kafka.tools.StorageTool",
-            "format",
-            "--standalone",
-            "-t",
-            cluster_id,
-            "-c",
-            properties,
-        ]
+        tool = [*self._java(64), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties]
+        if not self.settings.voters:
+            tool.append("--standalone")
         done = subprocess.run(tool, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode != 0:
             raise ServiceError(
@@ -147,6 +159,7 @@ class KafkaServer(Server):
             f"-Xms{min(heap_mb, 256)}m",
             f"-Xmx{heap_mb}m",
             "-XX:+UseG1GC",
+            *self.settings.jvm_options,
             f"-XX:ErrorFile={self.directory}/hs_err.log",
             f"-Dlog4j2.configurationFile={self.directory / 'log4j2.xml'}",
             "-cp",

@@ -20,24 +20,25 @@ _LISTEN = "0A"  # as /proc/net/tcp writes the state
 _SCRATCH_PORTS = range(20000, 32000)
 
 
-def check_free(what: str, ports: Iterable[int]) -> None:
+def check_free(what: str, ports: Iterable[int], address: str = ADDRESS) -> None:
     """Make sure that a server's ports are free.
 
     :param what: the server, for the message.
+    :param address: of loopback, on which it listens.
     :raises ServiceError: naming the port and, if it can be known, the process that holds it.
     """
     for port in ports:
-        if not is_free(port):
+        if not is_free(port, address):
             raise ServiceError(f"{what} cannot start: port {port} is taken by {describe_owner(port)}")
 
 
-def is_free(port: int) -> bool:
+def is_free(port: int, address: str = ADDRESS) -> bool:
     """Tell whether a server can listen on a port of loopback now."""
     with socket.socket() as probe:
         # Connections of an earlier server that linger in TIME_WAIT are no hindrance to a listener.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((ADDRESS, port))
+            probe.bind((address, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
@@ -45,10 +46,10 @@ def is_free(port: int) -> bool:
     return True
 
 
-def accepts(port: int, timeout_s: float = 1.0) -> bool:
+def accepts(port: int, timeout_s: float = 1.0, address: str = ADDRESS) -> bool:
     """Tell whether something accepts connections on a port of loopback."""
     try:
-        socket.create_connection((ADDRESS, port), timeout_s).close()
+        socket.create_connection((address, port), timeout_s).close()
     except OSError:
         return False
     return True

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from services import process
 from services.errors import ServiceError
+from services.layout import ADDRESS
 from services.ports import check_free
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 log = logging.getLogger("services")
@@ -33,16 +34,26 @@ class Server(ABC):
     :param directory: of configuration, data, log and pidfile.
     :param ports: all the ports it listens on, each checked before it starts.
     :param label: what messages and ``status`` call it, if not by its name.
+    :param address: of loopback, on which it listens.
     """
 
     ready_limit_s = 60.0
     stop_signal = signal.SIGTERM
 
-    def __init__(self, name: str, directory: Path, ports: tuple[int, ...], label: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        ports: tuple[int, ...],
+        label: str | None = None,
+        *,
+        address: str = ADDRESS,
+    ) -> None:
         self.name = name
         self.label = name if label is None else label
         self.directory = directory
         self.ports = ports
+        self.listen_address = address
         self.pidfile = directory / "pid.json"
         self.console = directory / "console.log"
 
@@ -116,7 +127,7 @@ class Server(ABC):
             if self.running:
                 log.info("%s already runs at %s (pid %s)", self.label, self.endpoint, self.pid)
                 return False
-            check_free(self.label, self.ports)
+            check_free(self.label, self.ports, self.listen_address)
             self.configure()
             command = self.command()
             with _uninterrupted():
@@ -160,9 +171,23 @@ class Server(ABC):
                 self._end(live, 0)
             return live is not None
 
+    def suspend(self) -> bool:
+        """Freeze it, as a machine that swaps or a virtual machine that is moved; tell whether it ran."""
+        return self._signal(signal.SIGSTOP)
+
+    def resume(self) -> bool:
+        """Let it go on after ``suspend``, and tell whether it ran."""
+        return self._signal(signal.SIGCONT)
+
+    def _signal(self, signum: signal.Signals) -> bool:
+        live = self.live
+        return live is not None and process.send_signal(live, signum)
+
     def _end(self, live: process.ProcessId, timeout_s: float) -> None:
         family = process.descendants(live)
         asked = timeout_s > 0 and process.send_signal(live, self.stop_signal)
+        if asked:
+            process.send_signal(live, signal.SIGCONT)  # a suspended one would not notice
         ended = asked and process.wait_end(live, timeout_s)
         if not ended:
             process.send_signal(live, signal.SIGKILL)
@@ -186,6 +211,27 @@ class Server(ABC):
         self.directory.mkdir(parents=True, exist_ok=True)
         with locked(self.directory / "lock", f"another process starts or stops {self.label}"):
             yield
+
+
+def start_all(servers: Iterable[Server]) -> tuple[Server, ...]:
+    """Start the servers that do not run, all at the same time, and return those once every one answers.
+
+    :raises ServiceError: if one cannot start; those that this call started are stopped again.
+    """
+    wanted, launched = tuple(servers), list[Server]()
+    try:
+        for server in wanted:
+            # Noted first: Ctrl-C can come when the process is there and launch() has not returned.
+            launched.append(server)
+            if not server.launch():
+                launched.remove(server)
+        for server in wanted:
+            server.wait_ready()
+    except BaseException:
+        for server in launched:
+            server.stop()
+        raise
+    return tuple(launched)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ _NOT_YET = frozenset(
         "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION", "REQUEST_TIMED_OUT", "UNKNOWN_TOPIC_OR_PART",
         "_UNKNOWN_PARTITION", "_LEADER_UNAVAILABLE" if hasattr(KafkaError, "_LEADER_UNAVAILABLE") else
         "_WAIT_CACHE",
+        "_DESTROY_BROKER",  # the broker that was asked is no longer one of the cluster
     )
 )  # fmt: skip
 # What a broker that restarts is to its clients. A run that starts fails at once at these, one that has stored
@@ -129,6 +130,8 @@ class Brokers:
         low, high = self._ask(
             f"for the ends of {partition.topic}[{partition.number}]",
             lambda left: self._consumer.get_watermark_offsets(where, timeout=left) or _time_out(),
+            # Only a partition's leader can tell, and where it has died another one takes over.
+            waiting_for=_NOT_YET | _AWAY,
         )
         return low, high
 

@@ -116,9 +116,21 @@ def test_the_patience_of_a_commit_ends_too(waits: list[float]) -> None:
     assert 8 < sum(waits) <= 9
 
 
-def test_watermarks_that_do_not_come_are_a_failure() -> None:
+def test_watermarks_that_do_not_come_are_a_failure(waits: list[float]) -> None:
     with pytest.raises(KafkaUnavailableError, match=r"the ends of t\[0\]"):
         brokers(FakeConsumer()).watermarks(P)
+    assert 1 < sum(waits) <= 2
+
+
+@pytest.mark.parametrize("code", [KafkaError._DESTROY_BROKER, KafkaError._TRANSPORT])
+def test_watermarks_wait_for_the_leader_that_takes_over(waits: list[float], code: int) -> None:
+    class Moving(FakeConsumer):
+        def get_watermark_offsets(self, partition: Any, timeout: float) -> tuple[int, int]:
+            if len(waits) < 4:
+                raise failure(code)
+            return 3, 9
+
+    assert brokers(Moving()).watermarks(P) == (3, 9)
 
 
 def test_a_commit_is_synchronous_and_each_partition_is_checked() -> None:

@@ -78,3 +78,9 @@ def test_free_ports_differ_and_lie_below_those_of_outgoing_connections() -> None
 
     assert len(set(found)) == 20
     assert max(found) < 32768
+
+
+def test_another_address_of_loopback_has_ports_of_its_own(taken: int) -> None:
+    assert ports.is_free(taken, "127.0.0.2")
+    assert not ports.accepts(taken, address="127.0.0.2")
+    ports.check_free("a node", [taken], "127.0.0.2")

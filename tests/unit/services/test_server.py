@@ -5,17 +5,18 @@ import signal
 import socket
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from services import ServiceError, find_free_ports, process
 from services.ports import accepts, is_free
-from services.server import Server, locked, read_tail
+from services.server import Server, locked, read_tail, start_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 LISTEN = (
     "import socket, signal; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1);"
@@ -266,3 +267,53 @@ def test_sigint_is_not_ignored_by_a_server_whose_starter_ignores_it(
 
     assert process.send_signal(live, signal.SIGINT)
     assert process.wait_end(live, 10)
+
+
+def test_a_suspended_server_lives_and_answers_nobody_until_it_is_resumed(
+    make_server: Callable[[str], ScriptServer],
+) -> None:
+    server = make_server(ORDERLY)
+    server.start()
+    pid = server.pid
+    assert server.suspend()
+    assert wait_for_state(server.pid, "T")
+    assert server.pid == pid
+
+    assert server.resume()
+    assert wait_for_state(server.pid, "S")
+
+
+def test_a_suspended_server_is_stopped_in_order_too(make_server: Callable[[str], ScriptServer]) -> None:
+    server = make_server(ORDERLY)
+    server.start()
+    live = server.live
+    server.suspend()
+
+    assert server.stop(timeout_s=30)
+    assert live is not None
+    assert not process.is_alive(live)
+
+
+def test_nothing_is_suspended_where_nothing_runs(make_server: Callable[[str], ScriptServer]) -> None:
+    server = make_server(ORDERLY)
+
+    assert not server.suspend()
+    assert not server.resume()
+
+
+def test_servers_start_together_or_not_at_all(make_server: Callable[[str], ScriptServer]) -> None:
+    good, ran, bad = make_server(ORDERLY), make_server(ORDERLY), make_server(DYING)
+    ran.start()
+    with pytest.raises(ServiceError, match="no space left on device"):
+        start_all([good, ran, bad])
+
+    assert [server.running for server in (good, ran, bad)] == [False, True, False]
+    assert start_all([good, ran]) == (good,)
+
+
+def wait_for_state(pid: int | None, state: str) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.parse_stat(Path(f"/proc/{pid}/stat").read_text())[0] == state:
+            return True
+    return False
