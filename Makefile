@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help venv lock demo test test-faults fuzz check format docs bench bench-parse bench-loader bench-soak wheel \
-	services clean
+.PHONY: help venv lock demo test test-faults fuzz check format docs bench bench-parse bench-loader bench-soak \
+	bench-collection wheel services clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -55,7 +55,7 @@ format: $(STAMP) ## Format the code and mend what ruff can
 docs: $(STAMP) ## Write the generated pages of docs/
 	$(BIN)/python -m docs.metrics_reference
 
-bench: bench-parse bench-loader ## All benchmarks; JSON under build/bench
+bench: bench-parse bench-loader bench-collection ## All benchmarks; JSON under build/bench
 
 bench-parse: $(STAMP) ## What the provider adds to the parse of a DAG file
 	$(BIN)/python -m benchmarks.parse $(ARGS)
@@ -65,6 +65,9 @@ bench-loader: $(STAMP) ## Rows a second from Kafka into Cassandra beside Go (ARG
 
 bench-soak: $(STAMP) ## One task over 5 million rows: memory and rate over time (some five minutes)
 	$(BIN)/python -m benchmarks.loader.soak $(ARGS)
+
+bench-collection: $(STAMP) ## A thousand hosts beside Ansible, ssh and a task per host (ARGS='--works 1 10' for a trial)
+	$(BIN)/python -m benchmarks.collection $(ARGS)
 
 services: $(STAMP) ## Start Kafka, Cassandra and three sshd hosts (python -m services stop ends them)
 	$(BIN)/python -m services start

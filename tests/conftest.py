@@ -148,6 +148,10 @@ def topic(kafka_admin: Any, unique: Callable[[str], str]) -> Iterator[str]:
 
     name = unique("test")
     kafka_admin.create_topics([NewTopic(name, num_partitions=4, replication_factor=1)])[name].result(30)
+    for _ in range(300):  # a broker that is busy tells of it a moment after it was made
+        if name in kafka_admin.list_topics(timeout=30).topics:
+            break
+        threading.Event().wait(0.1)
     yield name
     try:
         kafka_admin.delete_topics([name])[name].result(30)

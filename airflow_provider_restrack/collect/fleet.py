@@ -6,10 +6,12 @@ library) holds nothing but that thread: at its deadline the coordinator writes t
 
 from __future__ import annotations
 
+import heapq
 import logging
 import queue
+import random
 import threading
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,8 +31,16 @@ log = logging.getLogger(__name__)
 GRACE_S = 0.5
 _PROGRESS_S = 5.0
 _MAX_FAILURES_LOGGED = 20
+_MAX_WORST = 5
+# Between a connection that failed and the other attempt: an sshd that dropped logins has a moment to work
+# some off, and those that it dropped do not come back all at once.
+_RETRY_DELAY_S = (0.5, 2.0)
 # For threads to notice that their connections are closed; those that hang are daemons and are left.
 _JOIN_S = 1.5
+
+
+class TransientError(CollectError):
+    """A connection that failed in a way that may pass: the host is asked once more."""
 
 
 class HostSession(Protocol):
@@ -39,6 +49,7 @@ class HostSession(Protocol):
     def collect(self, deadline: float) -> Reading:
         """Take one sample, connecting first where needed; may block, even beyond the monotonic ``deadline``.
 
+        :raises TransientError: if another attempt may succeed.
         :raises CollectError: with the outcome of the row.
         """
 
@@ -54,18 +65,32 @@ class FleetStoppedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a fleet is: its hosts, samples taken (those that failed among them), hosts being asked."""
+
+    hosts: int
+    done: int
+    failed: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class FleetResult:
-    """All samples in the order of their arrival, and the hosts that have none with ``up``."""
+    """What came of a fleet.
+
+    :ivar samples: all of them in the order of their arrival; none if they were handed on one by one.
+    :ivar outcomes: how many samples have each outcome, the most frequent first.
+    :ivar failed_hosts: those that have no sample with ``up``.
+    :ivar slowest: the hosts whose samples took longest, with the seconds, the slowest first.
+    """
 
     samples: list[dict[str, Any]]
+    outcomes: dict[str, int]
     failed_hosts: tuple[str, ...]
     hosts: int
     skipped_slots: int
-
-    @property
-    def outcomes(self) -> dict[str, int]:
-        """How many samples have each outcome, the most frequent first."""
-        return dict(Counter(str(sample["outcome"]) for sample in self.samples).most_common())
+    slowest: tuple[tuple[str, float], ...] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +104,50 @@ class _Answer:
 
 
 class Fleet:
-    """Takes the samples of all targets; made for one ``run``."""
+    """Takes the samples of all targets; made for one ``run``.
+
+    :param take: is given each sample as it arrives, in place of the result; what it raises ends the run.
+    :param report: is told of the progress, every few seconds and at the end.
+    :param taken: how many samples of a host, by its name, there are already and need not be taken.
+    :param bastions: what each host that is behind a bastion is reached through, by the host's name.
+    """
 
     def __init__(
-        self, targets: Sequence[Target], policy: SchedulePolicy, open_session: Callable[[Target], HostSession]
+        self,
+        targets: Sequence[Target],
+        policy: SchedulePolicy,
+        open_session: Callable[[Target], HostSession],
+        *,
+        take: Callable[[dict[str, Any]], None] | None = None,
+        report: Callable[[Progress], None] | None = None,
+        taken: Mapping[str, int] | None = None,
+        bastions: Mapping[str, str] | None = None,
     ) -> None:
         self._targets: Mapping[str, Target] = {target.host: target for target in targets}
-        self._schedule = Schedule(self._targets, policy)
+        self._schedule = Schedule(self._targets, policy, taken=taken, bastions=bastions)
         self._open_session = open_session
         self._sessions: dict[str, HostSession] = {}
         # SimpleQueue, as its put can interrupt its own get: `stop` is called from signal handlers.
         self._answers: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
         self._threads: dict[Job, threading.Thread] = {}
+        self._ending: deque[threading.Thread] = deque()
         self._samples: list[dict[str, Any]] = []
+        self._hand_on = take or self._samples.append
+        self._report = report
+        self._up: set[str] = set(taken or ())
+        self._outcomes: Counter[str] = Counter()
+        self._slowest: list[tuple[float, str]] = []
         self._failures = 0
         self._stopped = False
-        self._next_progress = 0.0
+        self._started = self._next_progress = 0.0
 
     def run(self) -> FleetResult:
         """Take all samples; every host has a row for each slot that was not skipped.
 
         :raises FleetStoppedError: if ``stop`` was called.
         """
-        self._next_progress = clock.monotonic() + _PROGRESS_S
+        self._started = clock.monotonic()
+        self._next_progress = self._started + _PROGRESS_S
         try:
             while not self._schedule.done:
                 self._refuse_stopped()
@@ -124,7 +170,7 @@ class Fleet:
     def _refuse_stopped(self) -> None:
         if self._stopped:
             raise FleetStoppedError(
-                f"stopped with {len(self._samples)} samples taken; all connections are closed"
+                f"stopped with {self._outcomes.total()} samples taken; all connections are closed"
             )
 
     def _start_due(self) -> None:
@@ -151,17 +197,43 @@ class Fleet:
             return
 
     def _take(self, answer: _Answer) -> None:
+        self._let_end(answer.job)
+        if isinstance(answer.result, TransientError) and self._plan_retry(answer):
+            return
         if not self._schedule.finish(answer.job, answer.finished):
             return  # given up before: its row is written
-        self._threads = {job: thread for job, thread in self._threads.items() if thread.is_alive()}
         target = self._targets[answer.job.host]
         seconds = answer.finished - answer.job.started
         if isinstance(answer.result, Reading):
-            self._samples.append(build_up_row(target, answer.result, seconds))
+            self._keep(build_up_row(target, answer.result, seconds))
         else:
-            self._fail(target, answer.moment, answer.result, seconds)
+            self._fail(target, answer.moment, _tell_attempt(answer), seconds)
         if isinstance(answer.result, CollectError) or answer.job.last:
             self._sessions.pop(answer.job.host, None)  # its thread closes it
+
+    def _let_end(self, job: Job) -> None:
+        """Remember the thread of a job that has answered until it ends: it may have a connection to close."""
+        thread = self._threads.pop(job, None)
+        if thread is not None:
+            self._ending.append(thread)
+        while self._ending and not self._ending[0].is_alive():
+            self._ending.popleft()
+
+    def _plan_retry(self, answer: _Answer) -> bool:
+        delay_s = random.uniform(*_RETRY_DELAY_S)  # noqa: S311 - spreads the load, hides nothing
+        if not self._schedule.retry(answer.job, answer.finished, delay_s):
+            return False
+        self._sessions.pop(answer.job.host, None)
+        log.debug("%s: once more in %.1f s: %s", answer.job.host, delay_s, answer.result)
+        return True
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self._outcomes[row["outcome"]] += 1
+        if row["up"]:
+            self._up.add(row["host"])
+        slow = (row["collect_seconds"], row["host"])
+        (heapq.heappush if len(self._slowest) < _MAX_WORST else heapq.heappushpop)(self._slowest, slow)
+        self._hand_on(row)
 
     def _give_up_late(self) -> None:
         now = clock.monotonic()
@@ -178,24 +250,32 @@ class Fleet:
 
     def _fail(self, target: Target, moment: datetime, error: CollectError, seconds: float) -> None:
         row = build_down_row(target, moment, error.outcome, str(error), seconds)
-        self._samples.append(row)
         self._failures += 1
         if self._failures <= _MAX_FAILURES_LOGGED:
             log.warning("%s: %s: %s", target.host, row["outcome"], row["error"])
         elif self._failures == _MAX_FAILURES_LOGGED + 1:
             log.warning("More hosts fail; their rows say why")
+        self._keep(row)
 
     def _log_progress(self) -> None:
         now = clock.monotonic()
         if now >= self._next_progress:
             self._next_progress = now + _PROGRESS_S
+            progress = self._tell_progress()
             log.info(
                 "%d samples of %d hosts taken, %d failed, %d hosts being asked",
-                len(self._samples),
-                len(self._targets),
-                self._failures,
-                self._schedule.running,
+                progress.done,
+                progress.hosts,
+                progress.failed,
+                progress.running,
             )
+
+    def _tell_progress(self) -> Progress:
+        done = self._outcomes.total()
+        progress = Progress(len(self._targets), done, self._failures, self._schedule.running)
+        if self._report is not None:
+            self._report(progress)
+        return progress
 
     def _close_all(self) -> None:
         # All sockets first: a thread that waits on one of many closes would delay those after it.
@@ -205,19 +285,21 @@ class Fleet:
             session.close()
         self._sessions.clear()
         until = clock.monotonic() + _JOIN_S
-        for thread in self._threads.values():
+        for thread in (*self._ending, *self._threads.values()):
             thread.join(max(0.0, until - clock.monotonic()))
 
     def _summarize(self) -> FleetResult:
-        up = {sample["host"] for sample in self._samples if sample["up"]}
+        self._tell_progress()
         result = FleetResult(
             samples=self._samples,
-            failed_hosts=tuple(host for host in self._targets if host not in up),
+            outcomes=dict(self._outcomes.most_common()),
+            failed_hosts=tuple(host for host in self._targets if host not in self._up),
             hosts=len(self._targets),
             skipped_slots=self._schedule.skipped,
+            slowest=tuple((host, seconds) for seconds, host in sorted(self._slowest, reverse=True)),
+            seconds=clock.monotonic() - self._started,
         )
-        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result.outcomes.items())
-        log.info("%d samples of %d hosts: %s", len(result.samples), result.hosts, outcomes)
+        log.info("%s", summarize(result))
         if result.skipped_slots:
             log.warning(
                 "%d samples were skipped, as the ones before them were not done: raise interval or"
@@ -225,6 +307,29 @@ class Fleet:
                 result.skipped_slots,
             )
         return result
+
+
+def _tell_attempt(answer: _Answer) -> CollectError:
+    """Return the error of an answer, which says so if it is the second."""
+    error = answer.result
+    assert isinstance(error, CollectError)
+    return CollectError(error.outcome, f"{error} (at the second attempt)") if answer.job.attempt else error
+
+
+def summarize(result: FleetResult) -> str:
+    """Return a line on a fleet: samples by outcome, the slowest hosts, and some of those that failed."""
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result.outcomes.items())
+    slowest = ", ".join(f"{host} {seconds:.1f} s" for host, seconds in result.slowest)
+    failed = ", ".join(result.failed_hosts[:_MAX_FAILURES_LOGGED])
+    more = len(result.failed_hosts) - _MAX_FAILURES_LOGGED
+    return "; ".join(
+        [
+            f"{sum(result.outcomes.values())} samples of {result.hosts} hosts in {result.seconds:.1f} s:"
+            f" {outcomes or 'none was left to take'}",
+            *([f"slowest: {slowest}"] if slowest else []),
+            *([f"failed: {failed}{f' and {more} more' if more > 0 else ''}"] if failed else []),
+        ]
+    )
 
 
 def _work(session: HostSession, job: Job, answers: queue.SimpleQueue[_Answer | None]) -> None:

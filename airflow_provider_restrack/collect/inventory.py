@@ -10,8 +10,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+_FILE = "file:"
 _DICT_KEYS = frozenset({"host", "address", "port", "username", "labels", "ssh_conn_id"})
 # A leading dash would be read as an option by the command of a ProxyCommand.
 _ADDRESS = re.compile(r"(?!-)[\w.:%-]{1,255}")
@@ -40,7 +42,8 @@ def parse_hosts(hosts: Any, *, labels: Mapping[str, Any] | None = None) -> tuple
 
     :param hosts: a list of names, ``user@host:port``, ``[v6]:port``, bare IPv6 addresses or dicts (``host``,
         and optionally ``address``, ``port``, ``username``, ``labels``, ``ssh_conn_id``); or the text of such
-        a list as a template renders it: JSON, a Python list, or names separated by commas.
+        a list as a template renders it: JSON, a Python list, or names separated by commas; or
+        ``file:PATH``, a file of hosts or an Ansible inventory (see ``read_hosts_file``).
     :param labels: labels of every host; a host's own labels win.
     :raises ValueError: if there is no host, one is given twice, or one cannot be read; the message names it.
     """
@@ -50,6 +53,36 @@ def parse_hosts(hosts: Any, *, labels: Mapping[str, Any] | None = None) -> tuple
         raise ValueError("hosts is empty: give at least one host, or leave hosts out to collect this machine")
     _refuse_duplicates(targets)
     return targets
+
+
+def is_file(hosts: Any) -> bool:
+    """Whether ``hosts`` names a file, which is read where the task runs and not when a DAG file is parsed."""
+    return isinstance(hosts, str) and hosts.strip().startswith(_FILE)
+
+
+def chunk_hosts(hosts: Any, size: int) -> list[list[Any]]:
+    """Split ``hosts``, in any form that ``parse_hosts`` takes, into lists of at most ``size``, for
+    ``.expand``.
+
+    All are checked together: one that two chunks would share is refused.
+
+    :raises ValueError: as ``parse_hosts``, or if ``size`` is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"size is {size!r}: give how many hosts a chunk has at most")
+    entries = [_build_entry(target) for target in parse_hosts(hosts)]
+    return [entries[start : start + size] for start in range(0, len(entries), size)]
+
+
+def _build_entry(target: Target) -> str | dict[str, Any]:
+    """Return a target as authors write it, which XCom can carry."""
+    given = {name: getattr(target, name) for name in ("port", "username", "ssh_conn_id")}
+    entry = {name: value for name, value in given.items() if value is not None}
+    if target.labels:
+        entry["labels"] = dict(target.labels)
+    if target.address != target.host:
+        entry["address"] = target.address
+    return {"host": target.host, **entry} if entry else target.host
 
 
 def parse_labels(labels: Any, what: str) -> dict[str, str]:
@@ -73,13 +106,20 @@ def _check_label(name: Any, value: Any, what: str) -> str:
 
 def _list_entries(hosts: Any) -> list[Any]:
     if isinstance(hosts, str):
-        hosts = _split_text(hosts)
+        hosts = _read_file(hosts) if is_file(hosts) else _split_text(hosts)
     if isinstance(hosts, Mapping):
         return [hosts]
     if isinstance(hosts, Iterable) and not isinstance(hosts, bytes):
         # A mapped upstream task gives a list of lists.
         return [part for entry in hosts for part in (entry if isinstance(entry, list | tuple) else (entry,))]
     raise ValueError(f"hosts must be a list of names or dicts, or their text, not {type(hosts).__name__}")
+
+
+def _read_file(text: str) -> list[Any]:
+    # Not at the top: it comes with a parser of YAML, and most DAG files name no file.
+    from airflow_provider_restrack.collect.inventory_files import read_hosts_file
+
+    return read_hosts_file(Path(text.strip().removeprefix(_FILE).removeprefix("//")))
 
 
 def _split_text(text: str) -> Any:

@@ -5,35 +5,46 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import select
-import shlex
 import socket
 import subprocess
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import paramiko
 
 from airflow_provider_restrack import clock
-from airflow_provider_restrack.collect.frames import AgentRun, FrameScanner, explain_silence, new_sentinel
+from airflow_provider_restrack.collect.fleet import TransientError
+from airflow_provider_restrack.collect.frames import (
+    MAX_OUTPUT_BYTES,
+    AgentRun,
+    FrameScanner,
+    explain_silence,
+    new_sentinel,
+)
 from airflow_provider_restrack.collect.known_hosts import (
     SSH_PORT,
     HostKey,
     HostKeyCheck,
     KnownHosts,
     Match,
-    explain_refusal,
     host_key_name,
-    order_key_types,
 )
 from airflow_provider_restrack.collect.sample import CollectError, Reading, excerpt
+from airflow_provider_restrack.collect.ssh_config import build_proxy_argv
+from airflow_provider_restrack.collect.transport import (
+    CountedSocket,
+    HostKeyJudge,
+    TransportFactory,
+    request_exec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
-    from pathlib import Path
 
     from airflow_provider_restrack.collect.inventory import Target
+    from airflow_provider_restrack.collect.ssh_config import HostOptions, SshConfig
 
 # Paramiko logs the traceback of each host that is down, whose row says it in a line: set its level to see it.
 _PARAMIKO_LOG = "airflow_provider_restrack.paramiko"
@@ -41,6 +52,10 @@ _CHUNK = 64 * 1024
 _STDERR_HEAD = 2048
 # Well below the idle limits of firewalls and NAT, which drop a kept connection without telling.
 _KEEPALIVE_S = 30
+# How often a thread looks up from a quiet connection, which wakes it by itself; Paramiko's own is ten times a
+# second, for each host.
+_IDLE_CHECK_S = 5.0
+_MAX_SESSION_BYTES = MAX_OUTPUT_BYTES + 1024 * 1024
 # OpenSSH sends the exit status right after the end of output.
 _EXIT_STATUS_WAIT_S = 2.0
 _RESOLVE = "resolve the name"
@@ -64,7 +79,11 @@ class SshPolicy:
     ciphers: tuple[str, ...] = ()
     disabled_algorithms: dict[str, Any] | None = None
     look_for_keys: bool = True
-    ssh_config: paramiko.SSHConfig | None = field(default=None, repr=False)
+    ssh_config: SshConfig | None = field(default=None, repr=False)
+
+    def options(self, address: str) -> HostOptions | None:
+        """Return what the worker's OpenSSH configuration says of a host, if there is one."""
+        return None if self.ssh_config is None else self.ssh_config.options(address)
 
     def match(self, address: str, port: int) -> Match:
         """Return the keys that a host may have: the connection's ``host_key`` where the file has none."""
@@ -73,19 +92,6 @@ class SshPolicy:
             return found
         source = f"`host_key` of connection {self.conn_id!r}"
         return Match(source, (self.host_key,), found.revoked, remedy=f"put the new key into {source}")
-
-
-def read_ssh_config(path: Path) -> paramiko.SSHConfig | None:
-    """Read the OpenSSH client configuration, if there is one.
-
-    :raises ValueError: if it cannot be read.
-    """
-    if not path.is_file():
-        return None
-    try:
-        return paramiko.SSHConfig.from_path(str(path))
-    except (OSError, UnicodeError, paramiko.SSHException) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 class SshSession:
@@ -102,7 +108,7 @@ class SshSession:
         self._port = target.port or policy.port
         self._username = target.username or policy.username
         self._client: paramiko.SSHClient | None = None
-        self._socket: socket.socket | None = None
+        self._socket: CountedSocket | None = None
         self._proxy: subprocess.Popen[bytes] | None = None
         self._aborted = False
 
@@ -166,13 +172,15 @@ class SshSession:
         return self._connect(self._connect_until(deadline))
 
     def _connect(self, until: float) -> paramiko.Channel:
-        proxy, identity_file = self._read_ssh_config()
-        sock = self._start_proxy(proxy) if proxy else self._dial(until)
+        options = self._policy.options(self._target.address)
+        argv = self._build_proxy_argv(options) if options else None
+        sock = self._start_proxy(argv) if argv else self._dial(until)
         match = self._policy.match(self._target.address, self._port)
         self._client = client = paramiko.SSHClient()
         client.set_log_channel(_PARAMIKO_LOG)
-        judge = _HostKeyJudge(match, self._policy.host_key_check, self._target.address, self._port)
+        judge = HostKeyJudge(match, self._policy.host_key_check, self._target.address, self._port)
         client.set_missing_host_key_policy(judge)
+        has_secret = self._policy.password is not None or self._policy.pkey is not None
         with self._mapped("log in", until):
             left = self._left(until)
             client.connect(
@@ -181,7 +189,7 @@ class SshSession:
                 username=self._username,
                 password=self._policy.password,
                 pkey=self._policy.pkey,
-                key_filename=identity_file,
+                key_filename=options.identity_file if options and not has_secret else None,
                 passphrase=self._policy.passphrase,
                 sock=sock,
                 timeout=left,
@@ -190,20 +198,21 @@ class SshSession:
                 compress=self._policy.compress,
                 look_for_keys=self._policy.look_for_keys,
                 disabled_algorithms=self._policy.disabled_algorithms,
-                transport_factory=_TransportFactory(self._policy, match),
+                transport_factory=TransportFactory(match, self._policy.ciphers, self._policy.conn_id),
             )
             transport = client.get_transport()
             assert transport is not None
             transport.set_keepalive(_KEEPALIVE_S)
+            sock.settimeout(_IDLE_CHECK_S)
             return transport.open_session(timeout=self._left(until))
 
-    def _dial(self, until: float) -> socket.socket:
+    def _dial(self, until: float) -> CountedSocket:
         address, port = self._target.address, self._port
         with self._mapped(_RESOLVE, until):
             infos = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
         for position, (family, kind, protocol, _, destination) in enumerate(infos):
             with self._mapped("connect", until):
-                sock = socket.socket(family, kind, protocol)
+                sock = CountedSocket(family, kind, protocol)
                 self._keep_socket(sock)
                 # Addresses that swallow packets leave time for those after them.
                 sock.settimeout(self._left(until) / (len(infos) - position))
@@ -217,42 +226,46 @@ class SshSession:
                     return sock
         raise CollectError("unreachable", f"{self.where}: the name has no address")
 
-    def _start_proxy(self, command: str) -> socket.socket:
+    def _build_proxy_argv(self, options: HostOptions) -> list[str] | None:
+        try:
+            return build_proxy_argv(options, self._port, self._username)
+        except ValueError as error:
+            raise CollectError(
+                "unreachable", f"{self.where}: ProxyCommand {options.bastion!r} of ~/.ssh/config: {error}"
+            ) from error
+
+    def _start_proxy(self, argv: list[str]) -> CountedSocket:
         """Start a ProxyCommand, which talks on its stdin and stdout, at the other end of a socket pair."""
         ours, theirs = socket.socketpair()
+        sock = CountedSocket(fileno=ours.detach())
         with theirs:
-            self._keep_socket(ours)
+            self._keep_socket(sock)
             try:
                 self._proxy = subprocess.Popen(  # noqa: S603 - the worker's own configuration names it
-                    shlex.split(command), stdin=theirs.fileno(), stdout=theirs.fileno()
+                    argv, stdin=theirs.fileno(), stdout=theirs.fileno()
                 )
             except (OSError, ValueError) as error:
                 raise CollectError(
-                    "unreachable", f"{self.where}: ProxyCommand {command!r} of ~/.ssh/config: {error}"
+                    "unreachable",
+                    f"{self.where}: ProxyCommand {' '.join(argv)!r} of ~/.ssh/config: {error}",
                 ) from error
-        return ours
+        return sock
 
-    def _keep_socket(self, sock: socket.socket) -> None:
+    def _keep_socket(self, sock: CountedSocket) -> None:
         self._socket = sock
         if self._aborted:  # between the caller's last step and this one
             sock.close()
             raise CollectError("timeout", f"{self.where}: given up before the connection was made")
 
-    def _read_ssh_config(self) -> tuple[str | None, str | None]:
-        """Return this host's ProxyCommand and first IdentityFile, what the ssh provider takes too."""
-        if self._policy.ssh_config is None:
-            return None, None
-        found: dict[str, Any] = dict(self._policy.ssh_config.lookup(self._target.address))
-        has_secret = self._policy.password is not None or self._policy.pkey is not None
-        identity_files = found.get("identityfile") or []
-        return found.get("proxycommand"), identity_files[0] if identity_files and not has_secret else None
-
     def _run_agent(self, channel: paramiko.Channel, deadline: float) -> Reading:
         sentinel = new_sentinel()
         scanner = FrameScanner(sentinel)
+        if self._socket is not None:
+            self._socket.allowed = _MAX_SESSION_BYTES
         with self._mapped("run the agent", deadline):
             asked = clock.monotonic()
-            channel.exec_command(self._run.command(sentinel, self._left(deadline)))
+            left = self._left(deadline)
+            request_exec(channel, self._run.command(sentinel, left), left)
             round_trip_s = clock.monotonic() - asked
         sent_at = self._send_source(channel, deadline)
         with self._mapped("read the sample", deadline):
@@ -276,8 +289,10 @@ class SshSession:
     def _read_frames(self, channel: paramiko.Channel, scanner: FrameScanner, deadline: float) -> bytes:
         """Read until the sample is complete or output ends; return the start of stderr."""
         stderr = b""
-        poller = select.poll()
-        poller.register(channel.fileno(), select.POLLIN)
+        # One event for both: it is set when something arrives or ends, and looked for before each wait.
+        arrived = threading.Event()
+        channel.in_buffer.set_event(arrived)
+        channel.in_stderr_buffer.set_event(arrived)
         while True:
             left = deadline - clock.monotonic()
             if left <= 0:
@@ -293,7 +308,7 @@ class SshSession:
             elif channel.eof_received or channel.closed:
                 return stderr
             else:
-                poller.poll(left * 1000)
+                arrived.wait(left)
 
     def _explain_silence(
         self, channel: paramiko.Channel, scanner: FrameScanner, stderr: bytes
@@ -301,7 +316,9 @@ class SshSession:
         channel.status_event.wait(_EXIT_STATUS_WAIT_S)
         transport = channel.get_transport()
         if not transport.is_active():
-            return CollectError("unreachable", f"{self.where}: the connection dropped while the agent ran")
+            return self._explain_flood() or TransientError(
+                "unreachable", f"{self.where}: the connection dropped while the agent ran"
+            )
         status = channel.recv_exit_status() if channel.exit_status_ready() else None
         return explain_silence(scanner, status, stderr, self._run.python)
 
@@ -324,8 +341,16 @@ class SshSession:
         try:
             yield
         except _PARAMIKO_ERRORS as error:
+            flood = self._explain_flood()
+            if flood is not None:
+                raise flood from error
             timed_out = isinstance(error, TimeoutError) or clock.monotonic() >= until
             raise explain_error(error, step, self.where, self._policy.conn_id, timed_out=timed_out) from error
+
+    def _explain_flood(self) -> CollectError | None:
+        if self._socket is None or self._socket.allowed >= 0:
+            return None
+        return CollectError("parse_error", f"{self.where}: cut off, as it sent more than any sample takes")
 
 
 def explain_error(error: Exception, step: str, where: str, conn_id: str, *, timed_out: bool) -> CollectError:
@@ -347,51 +372,24 @@ def explain_error(error: Exception, step: str, where: str, conn_id: str, *, time
             " authorized_keys on the host",
         )
     if step == _RESOLVE or isinstance(error, socket.gaierror):
-        return CollectError(
+        is_passing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        return (TransientError if is_passing else CollectError)(
             "unreachable", f"{where}: name not resolved ({said}): check it, or give an address"
         )
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         said += "; it is this worker that has too many: lower concurrency, or raise its limit (ulimit -n)"
     if "banner" in said:
         said += "; a server with too many logins at once does that: see its MaxStartups, or lower concurrency"
-    return CollectError("unreachable", f"{where}: could not {step}: {said}")
+    kind = TransientError if _may_pass(error) else CollectError
+    return kind("unreachable", f"{where}: could not {step}: {said}")
 
 
-class _HostKeyJudge(paramiko.MissingHostKeyPolicy):
-    """Checks each host key against the parsed file; the client's own list stays empty, so all come here."""
-
-    def __init__(self, match: Match, check: HostKeyCheck, address: str, port: int) -> None:
-        self._match = match
-        self._check: HostKeyCheck = check
-        self._address = address
-        self._port = port
-
-    def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
-        offered = HostKey(key.get_name(), key.get_base64())
-        refusal = explain_refusal(offered, self._match, self._check, self._address, self._port)
-        if refusal is not None:
-            raise CollectError("hostkey_mismatch", refusal)
-
-
-class _TransportFactory:
-    """Makes the transport with the connection's ciphers, asking for the key types that are known first."""
-
-    def __init__(self, policy: SshPolicy, match: Match) -> None:
-        self._policy = policy
-        self._match = match
-
-    def __call__(self, sock: Any, **options: Any) -> paramiko.Transport:
-        transport = paramiko.Transport(sock, **options)
-        security = transport.get_security_options()
-        security.key_types = order_key_types(security.key_types, self._match)
-        if self._policy.ciphers:
-            try:
-                security.ciphers = self._policy.ciphers
-            except ValueError as error:
-                raise CollectError(
-                    "unreachable", f"connection {self._policy.conn_id!r}: extra `ciphers`: {error}"
-                ) from error
-        return transport
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt may succeed: the connection failed, and not what was said over it."""
+    if isinstance(error, OSError | EOFError | paramiko.ChannelException):
+        return True
+    # Paramiko has no types for these.
+    return any(part in str(error) for part in ("banner", "session", "Channel closed"))
 
 
 if logging.getLogger(_PARAMIKO_LOG).level == logging.NOTSET:

@@ -98,7 +98,8 @@ class SSHFleetHook(BaseHook):
     @cached_property
     def _policy(self) -> SshPolicy:
         from airflow_provider_restrack.collect.known_hosts import HostKey
-        from airflow_provider_restrack.collect.ssh import SshPolicy, read_ssh_config
+        from airflow_provider_restrack.collect.ssh import SshPolicy
+        from airflow_provider_restrack.collect.ssh_config import read_ssh_config
 
         parsed = self._parse()
         extras = self._connection.extra_dejson

@@ -70,18 +70,32 @@ def publish(records: object, policy: PublishPolicy, config: Mapping[str, Any]) -
     :raises DeliveryError: if any record is not acknowledged in time.
     """
     settings = build_producer_config(config, connection=policy.connection, timeout_s=policy.timeout_s)
-    max_bytes = int(settings.get("message.max.bytes", _DEFAULT_MAX_BYTES))
-    messages = encode_records(records, policy, max_bytes=max_bytes)
+    messages = encode_records(records, policy, max_bytes=max_message_bytes(settings))
     if not messages:
         return 0
     deadline = clock.monotonic() + policy.timeout_s
+    return open_delivery(policy, settings).send(messages, deadline)
+
+
+def open_delivery(policy: PublishPolicy, settings: dict[str, Any]) -> Delivery:
+    """Connect to Kafka and make sure of the topic.
+
+    :param settings: those of ``build_producer_config``.
+    :raises ConfigurationError: if the topic does not exist, or a setting is not valid.
+    :raises KafkaUnavailableError: if the broker does not answer in time.
+    """
     try:
         producer = Producer(settings, logger=log)
     except (KafkaException, TypeError, ValueError) as error:
         raise ConfigurationError(f"Kafka connection {policy.connection!r} is not valid: {error}") from error
-    servers = bootstrap_servers(config)
+    servers = bootstrap_servers(settings)
     check_topic(producer, policy, servers)
-    return Delivery(producer, policy, servers).send(messages, deadline)
+    return Delivery(producer, policy, servers)
+
+
+def max_message_bytes(settings: Mapping[str, Any]) -> int:
+    """Return the size up to which a producer of these settings takes a message."""
+    return int(settings.get("message.max.bytes", _DEFAULT_MAX_BYTES))
 
 
 def flatten_records(records: object) -> Iterator[Any]:
@@ -185,32 +199,31 @@ class Delivery:
 
     def __init__(self, producer: Any, policy: PublishPolicy, servers: str) -> None:
         self._producer, self._policy, self._servers = producer, policy, servers
+        self._headers = [(name, str(text)) for name, text in (policy.headers or {}).items()]
         self._delivered = 0
         self._first_reason = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a message was refused or not acknowledged in time, as far as is known."""
+        return bool(self._first_reason)
 
     def send(self, messages: Sequence[Message], deadline: float) -> int:
         """Send messages and wait for all acknowledgements until ``deadline`` on the monotonic clock.
 
         :raises DeliveryError: if one is missing.
         """
-        headers = [(name, str(text)) for name, text in (self._policy.headers or {}).items()]
         try:
             for message in messages:
-                if not self._produce(message, headers, deadline):
+                if not self.put(message, deadline):
                     break
-            queued = self._producer.flush(max(0.0, deadline - clock.monotonic()))
-            if queued:
-                # Without this the producer would go on sending after the task has failed.
-                self._producer.purge()
-                self._producer.flush(1.0)
+            return self.finish(len(messages), deadline)
         except BaseException:
-            self._producer.purge()
+            self.abandon()
             raise
-        if self._delivered != len(messages):
-            raise self._error(len(messages))
-        return self._delivered
 
-    def _produce(self, message: Message, headers: list[tuple[str, str]], deadline: float) -> bool:
+    def put(self, message: Message, deadline: float) -> bool:
+        """Hand a message to the producer, which sends it by itself; return whether it was taken."""
         report = partial(self._report, message.name)
         while True:
             try:
@@ -218,7 +231,7 @@ class Delivery:
                     self._policy.topic,
                     value=message.value,
                     key=message.key,
-                    headers=headers,
+                    headers=self._headers,
                     on_delivery=report,
                 )
             except BufferError:  # the local queue is full: serve delivery reports until there is room
@@ -233,13 +246,34 @@ class Delivery:
                 self._producer.poll(0)
                 return True
 
+    def finish(self, total: int, deadline: float) -> int:
+        """Wait until all of ``total`` messages are acknowledged, and return how many that are.
+
+        :raises DeliveryError: if one is missing.
+        """
+        queued = self._producer.flush(max(0.0, deadline - clock.monotonic()))
+        if queued:
+            # Without this the producer would go on sending after the task has failed.
+            self._producer.purge()
+            self._producer.flush(1.0)
+        if self._delivered != total:
+            raise self.error(total)
+        return self._delivered
+
+    def abandon(self, wait_s: float = 0.0) -> None:
+        """Drop what is not sent after ``wait_s``."""
+        if wait_s:
+            self._producer.flush(wait_s)
+        self._producer.purge()
+
     def _report(self, name: str, error: KafkaError | None, _message: Any) -> None:
         if error is None:
             self._delivered += 1
         elif not self._first_reason:
             self._first_reason = f"{name}: {error.str()}"
 
-    def _error(self, total: int) -> DeliveryError:
+    def error(self, total: int) -> DeliveryError:
+        """Return the error that says how many of ``total`` messages are not acknowledged, and why."""
         reason = self._first_reason or "no acknowledgement came"
         return DeliveryError(
             f"{total - self._delivered} of {total} records were not delivered to topic {self._policy.topic!r}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_restrack.collect.inventory import parse_hosts, parse_labels
+from airflow_provider_restrack.collect.inventory import is_file, parse_hosts, parse_labels
 from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
@@ -14,23 +16,37 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_restrack.collect.fleet import Fleet, FleetResult, HostSession
+    from airflow_provider_restrack.collect.fleet import Fleet, FleetResult, HostSession, Progress
     from airflow_provider_restrack.collect.frames import AgentRun
     from airflow_provider_restrack.collect.inventory import Target
     from airflow_provider_restrack.collect.ssh import SshPolicy
+    from airflow_provider_restrack.load.published import PublishedPolicy
 
 _MAX_NAMED_HOSTS = 20
 # Far below what a poll of the system and the agent's own limit can count to.
 _MAX_SECONDS = 86_400
+# What an XCom in Airflow's database should hold at most: it is read, written and shown as one value.
+_XCOM_BYTES = 1_048_576
+# Clocks of scheduler, worker and brokers differ, and a record is looked for by its time.
+_CLOCKS_APART = timedelta(minutes=10)
+_PUBLISH_TIMEOUT_S = 60.0
 
 
 class TooManyFailedHostsError(RuntimeError):
     """More hosts gave no sample than ``max_failed_fraction`` allows."""
 
 
+class _Plan(NamedTuple):
+    """Whom to ask, how, and which of them are behind which bastion."""
+
+    targets: Sequence[Target]
+    open_session: Callable[[Target], HostSession]
+    bastions: Mapping[str, str]
+
+
 class RemoteMetricsOperator(BaseOperator):
     """Take samples of hosts over SSH, or of the machine that the task runs on, and return them as a list of
-    dicts.
+    dicts, or publish each to a Kafka topic as it arrives.
 
     Each sample has every field of the metrics reference except ``day``; what is unknown is null. A host that
     cannot be sampled has a row too, with ``up`` false, an ``outcome`` and an ``error`` that says what to do.
@@ -38,20 +54,22 @@ class RemoteMetricsOperator(BaseOperator):
     nothing.
 
     .. note::
-        Every host that is being asked takes a thread and a connection of the worker: split fleets of many
-        hundreds into chunks with ``.expand(hosts=chunks)``. An sshd that all logins pass through, such as a
-        bastion, drops what exceeds its ``MaxStartups`` (10 at once): lower ``concurrency`` then.
+        A list of some hundred samples is all that XCom in Airflow's database should hold: above 1 MiB the
+        log warns. Name a ``topic`` for larger fleets, or split them with
+        ``.expand(hosts=chunk_hosts(hosts, 250))``.
 
     :param hosts: None for the machine that the task runs on (a Celery worker collects itself by ``queue``);
         else a list of names, ``user@host:port``, ``[v6]:port``, or dicts with ``host`` and optionally
         ``address``, ``port``, ``username``, ``labels``, ``ssh_conn_id``; also as JSON or comma-separated
-        text. (templated)
+        text, or ``file:PATH`` on the worker, with such a list or an Ansible inventory. (templated)
     :param ssh_conn_id: the SSH connection of hosts that name none of their own. (templated)
     :param window: seconds that CPU shares and rates are averaged over.
     :param samples: samples of each host, taken over one connection.
     :param interval: seconds from the start of a host's sample to that of its next. One that would start while
         the one before it still runs is skipped, and the log says so.
-    :param concurrency: hosts asked at the same time.
+    :param concurrency: hosts asked at the same time; each takes two threads and a connection of the worker.
+    :param bastion_concurrency: hosts behind one ProxyJump or ProxyCommand of the worker's ``~/.ssh/config``
+        that are asked at the same time: an sshd drops what exceeds its ``MaxStartups``, by default 10.
     :param connect_timeout: seconds for connecting and logging in to a host.
     :param host_timeout: seconds for one sample of a host in all.
     :param max_failed_fraction: the task fails if more than this share of the hosts has no sample that is
@@ -60,9 +78,20 @@ class RemoteMetricsOperator(BaseOperator):
     :param labels: labels of every sample; a host's own labels win. (templated)
     :param python: the interpreter on the hosts: a name on the login's PATH, or a path, absolute or below the
         login's home. The local machine is sampled with the worker's own. (templated)
+    :param topic: an existing topic to publish each sample to as it arrives, keyed by host; the task then
+        returns a summary in place of the samples. A retry asks only the hosts that the tries before it have
+        published no sample of that is ``up``. (templated)
+    :param kafka_config_id: id of the ``kafka`` connection of ``topic``. (templated)
     """
 
-    template_fields: Sequence[str] = ("hosts", "ssh_conn_id", "labels", "python")
+    template_fields: Sequence[str] = (
+        "hosts",
+        "ssh_conn_id",
+        "labels",
+        "python",
+        "topic",
+        "kafka_config_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"hosts": "json", "labels": "json"}
 
     def __init__(
@@ -74,11 +103,14 @@ class RemoteMetricsOperator(BaseOperator):
         samples: int = 1,
         interval: float = 10.0,
         concurrency: int = 32,
+        bastion_concurrency: int = 8,
         connect_timeout: float = 10.0,
         host_timeout: float = 30.0,
         max_failed_fraction: float = 1.0,
         labels: Any = None,
         python: str = "python3",
+        topic: str | None = None,
+        kafka_config_id: str = "kafka_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -88,11 +120,15 @@ class RemoteMetricsOperator(BaseOperator):
         self.samples = samples
         self.interval = interval
         self.concurrency = concurrency
+        self.bastion_concurrency = bastion_concurrency
         self.connect_timeout = connect_timeout
         self.host_timeout = host_timeout
         self.max_failed_fraction = max_failed_fraction
         self.labels = labels
         self.python = python
+        self.topic = topic
+        self.kafka_config_id = kafka_config_id
+        self._is_published = topic is not None
         # An upstream task that returns None gives no hosts; it does not ask for this machine.
         self._is_local = hosts is None
         self._fleet: Fleet | None = None
@@ -102,28 +138,23 @@ class RemoteMetricsOperator(BaseOperator):
             _check_python(python)
         if is_literal(labels):
             parse_labels(labels, "labels")
-        if hosts is not None and is_literal(hosts):
+        if hosts is not None and is_literal(hosts) and not is_file(hosts):
             parse_hosts(hosts)
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Take the samples.
+    def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any]:
+        """Take the samples, and return them or a summary.
 
         :raises ValueError: if the hosts, labels or a connection cannot be read.
-        :raises TooManyFailedHostsError: if more hosts failed than allowed; the samples are pushed before.
+        :raises TooManyFailedHostsError: if more hosts failed than allowed; the output is pushed before.
         """
-        from airflow_provider_restrack.collect.fleet import Fleet
-        from airflow_provider_restrack.collect.schedule import SchedulePolicy
-
-        targets, open_session = self._prepare_local() if self._is_local else self._prepare_remote()
-        policy = SchedulePolicy(self.samples, self.interval, self.concurrency, self.host_timeout)
-        self._fleet = Fleet(targets, policy, open_session)
-        if self._killed:
-            self._fleet.stop()
-        try:
-            result = self._fleet.run()
-        finally:
-            self._fleet = None
-        self._refuse_failures(result, context)
+        plan = self._prepare_local() if self._is_local else self._prepare_remote()
+        if self._is_published:
+            result, output = self._publish(plan, context)
+            self._refuse_failures(result, output, context)
+            return output
+        result = self._run(plan)
+        self._warn_of_size(result)
+        self._refuse_failures(result, result.samples, context)
         return result.samples
 
     def on_kill(self) -> None:
@@ -132,13 +163,87 @@ class RemoteMetricsOperator(BaseOperator):
         if self._fleet is not None:
             self._fleet.stop()
 
-    def _prepare_local(self) -> tuple[Sequence[Target], Callable[[Target], HostSession]]:
+    def _run(self, plan: _Plan, **options: Any) -> FleetResult:
+        from airflow_provider_restrack.collect.fleet import Fleet
+        from airflow_provider_restrack.collect.schedule import SchedulePolicy
+
+        policy = SchedulePolicy(
+            self.samples, self.interval, self.concurrency, self.host_timeout, self.bastion_concurrency
+        )
+        tags = {"dag_id": self.dag_id, "task_id": self.task_id}
+        self._fleet = Fleet(
+            plan.targets,
+            policy,
+            plan.open_session,
+            bastions=plan.bastions,
+            report=lambda progress: _count_progress(progress, tags),
+            **options,
+        )
+        if self._killed:
+            self._fleet.stop()
+        try:
+            result = self._fleet.run()
+        finally:
+            self._fleet = None
+        _count_outcomes(result, tags)
+        return result
+
+    def _publish(self, plan: _Plan, context: Context) -> tuple[FleetResult, dict[str, Any]]:
+        from airflow_provider_restrack.hooks.kafka import KafkaClientHook
+        from airflow_provider_restrack.load.publish import PublishPolicy
+        from airflow_provider_restrack.load.published import RUN_HEADER, count_published
+        from airflow_provider_restrack.load.stream import open_stream
+
+        if not self.topic:
+            raise ValueError(f"topic was rendered to {self.topic!r}: name the topic to publish to")
+        config = KafkaClientHook(self.kafka_config_id).config()
+        earlier = self._find_earlier(context)
+        taken = count_published(earlier, config) if earlier is not None else {}
+        if taken:
+            self.log.info("%d hosts were published by an earlier try of this run", len(taken))
+        policy = PublishPolicy(
+            topic=self.topic,
+            headers={RUN_HEADER: _name_run(context)},
+            timeout_s=_PUBLISH_TIMEOUT_S,
+            connection=self.kafka_config_id,
+        )
+        with open_stream(policy, config) as stream:
+            result = self._run(plan, take=stream.send, taken=taken)
+            delivered = stream.finish()
+        self.log.info("Delivered %d samples to topic %s", delivered, self.topic)
+        return result, _summarize(result, self.topic, delivered, sum(taken.values()))
+
+    def _find_earlier(self, context: Context) -> PublishedPolicy | None:
+        """Return what to look for of the tries before this one, if there was one."""
+        from airflow_provider_restrack.load.published import PublishedPolicy
+
+        ti, dag_run = context.get("ti"), context.get("dag_run")
+        if ti is None or dag_run is None or ti.try_number < 2 or self.topic is None:
+            return None
+        # A run that is cleared after its end starts anew, and so does this.
+        since = (dag_run.start_date or dag_run.run_after) - _CLOCKS_APART
+        return PublishedPolicy(
+            self.topic, _name_run(context), since, self.kafka_config_id, _PUBLISH_TIMEOUT_S
+        )
+
+    def _warn_of_size(self, result: FleetResult) -> None:
+        size = len(json.dumps(result.samples)) if self.do_xcom_push else 0
+        if size > _XCOM_BYTES:
+            self.log.warning(
+                "%d samples are %.1f MiB, more than the 1 MiB that XCom should hold: publish them as they"
+                " arrive with topic=, or split hosts with .expand(hosts=chunk_hosts(hosts, 250))",
+                len(result.samples),
+                size / _XCOM_BYTES,
+            )
+
+    def _prepare_local(self) -> _Plan:
         from airflow_provider_restrack.collect.local import LocalSession, local_target
 
         run = self._build_run()
-        return (local_target(parse_labels(self.labels, "labels")),), lambda _: LocalSession(run)
+        targets = (local_target(parse_labels(self.labels, "labels")),)
+        return _Plan(targets, lambda _: LocalSession(run), {})
 
-    def _prepare_remote(self) -> tuple[Sequence[Target], Callable[[Target], HostSession]]:
+    def _prepare_remote(self) -> _Plan:
         from airflow_provider_restrack.collect.ssh import SshSession
 
         if self.hosts is None:
@@ -148,11 +253,15 @@ class RemoteMetricsOperator(BaseOperator):
         policies = self._read_policies(targets)
         run = self._build_run()
 
-        def open_session(target: Target) -> HostSession:
-            policy = policies[target.ssh_conn_id or self.ssh_conn_id]
-            return SshSession(target, policy, run, self.connect_timeout)
+        def policy_of(target: Target) -> SshPolicy:
+            return policies[target.ssh_conn_id or self.ssh_conn_id]
 
-        return targets, open_session
+        def open_session(target: Target) -> HostSession:
+            return SshSession(target, policy_of(target), run, self.connect_timeout)
+
+        found = {target.host: policy_of(target).options(target.address) for target in targets}
+        bastions = {host: each.bastion for host, each in found.items() if each and each.bastion}
+        return _Plan(targets, open_session, bastions)
 
     def _read_policies(self, targets: Sequence[Target]) -> Mapping[str, SshPolicy]:
         """Look up each connection once, however many hosts use it."""
@@ -166,7 +275,7 @@ class RemoteMetricsOperator(BaseOperator):
 
         return AgentRun(read_agent_source(), self.window, self.python)
 
-    def _refuse_failures(self, result: FleetResult, context: Context) -> None:
+    def _refuse_failures(self, result: FleetResult, output: Any, context: Context) -> None:
         # Not at the top: it comes with the models of the database, which cost a parse 200 ms.
         from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
 
@@ -178,7 +287,7 @@ class RemoteMetricsOperator(BaseOperator):
         ti = context.get("ti")
         if ti is not None and self.do_xcom_push:
             # The return value of a task that fails is lost, and with it the samples of the hosts that are up.
-            ti.xcom_push(key=XCOM_RETURN_KEY, value=result.samples)
+            ti.xcom_push(key=XCOM_RETURN_KEY, value=output)
         names = ", ".join(failed[:_MAX_NAMED_HOSTS]) + (", …" if len(failed) > _MAX_NAMED_HOSTS else "")
         raise TooManyFailedHostsError(
             f"{len(failed)} of {result.hosts} hosts gave no sample, over max_failed_fraction"
@@ -190,7 +299,7 @@ class RemoteMetricsOperator(BaseOperator):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 < value <= _MAX_SECONDS:
                 raise ValueError(f"{name} is {value!r}: give seconds above 0, at most {_MAX_SECONDS} (a day)")
-        for name in ("samples", "concurrency"):
+        for name in ("samples", "concurrency", "bastion_concurrency"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: give a whole number of at least 1")
         fraction: Any = self.max_failed_fraction
@@ -202,6 +311,42 @@ class RemoteMetricsOperator(BaseOperator):
             )
         if self.samples > 1 and self.window >= self.interval:
             raise ValueError(f"window ({self.window:g} s) has to be below interval ({self.interval:g})")
+
+
+def _summarize(result: FleetResult, topic: str, delivered: int, earlier: int) -> dict[str, Any]:
+    """Return what a task that publishes leaves in XCom, whatever the size of the fleet."""
+    return {
+        "topic": topic,
+        "hosts": result.hosts,
+        "delivered": delivered,
+        "delivered_before": earlier,
+        "outcomes": result.outcomes,
+        "failed": len(result.failed_hosts),
+        "failed_hosts": list(result.failed_hosts[:_MAX_NAMED_HOSTS]),
+        "slowest": [{"host": host, "seconds": seconds} for host, seconds in result.slowest],
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _name_run(context: Context) -> str:
+    """Return the name that all tries of a task in one run share, and nothing else has."""
+    ti = context.get("ti")
+    return "" if ti is None else f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
+
+
+def _count_progress(progress: Progress, tags: dict[str, str]) -> None:
+    from airflow.providers.common.compat.sdk import Stats
+
+    for name in ("hosts", "done", "failed", "running"):
+        Stats.gauge(f"restrack.collect.{name}", getattr(progress, name), tags=tags)
+
+
+def _count_outcomes(result: FleetResult, tags: dict[str, str]) -> None:
+    from airflow.providers.common.compat.sdk import Stats
+
+    for outcome, count in result.outcomes.items():
+        Stats.incr(f"restrack.collect.outcome.{outcome}", count, tags=tags)
+    Stats.timing("restrack.collect.duration", result.seconds * 1000, tags=tags)
 
 
 def _check_python(python: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -19,11 +21,11 @@ from airflow_provider_restrack.collect.inventory import Target
 from airflow_provider_restrack.collect.known_hosts import HostKey, KnownHosts
 from airflow_provider_restrack.collect.schedule import SchedulePolicy
 from airflow_provider_restrack.collect.ssh import SshPolicy, SshSession
+from airflow_provider_restrack.collect.ssh_config import read_ssh_config
 from airflow_provider_restrack.store.schema import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from services import SshdServer
 
@@ -69,8 +71,9 @@ def make_fleet(
     connect_timeout: float = 10.0,
     python: str = "python3",
     source: bytes | None = None,
+    window: float = WINDOW_S,
 ) -> Fleet:
-    run = AgentRun(source or read_agent_source(), WINDOW_S, python)
+    run = AgentRun(source or read_agent_source(), window, python)
     return Fleet(
         targets,
         SchedulePolicy(samples, interval, 32, host_timeout),
@@ -119,6 +122,33 @@ def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], int]]:
     for listener in listeners:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+def relay(connection: socket.socket, port: int) -> None:
+    """Connect a peer to a port of this machine until one of both ends."""
+    with socket.create_connection(("127.0.0.1", port)) as other:
+
+        def pass_on(source: socket.socket, sink: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while data := source.recv(65536):
+                    sink.sendall(data)
+            for end in (source, sink):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+        back = threading.Thread(target=pass_on, args=(other, connection), daemon=True)
+        back.start()
+        pass_on(connection, other)
+        back.join()
+
+
+def list_agents(window: float) -> list[str]:
+    """Return the command lines of running agents that have a window."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_text(errors="replace").replace("\0", " "))
+    return [line for line in lines if f"--window {window:g} " in line and "--sentinel" in line]
 
 
 def test_every_host_of_a_fleet_gives_a_full_sample(sshd_hosts: Sequence[SshdServer]) -> None:
@@ -376,15 +406,134 @@ def test_a_host_that_accepts_and_says_nothing_times_out(
     assert time.monotonic() - started < 10
 
 
-def test_a_server_that_drops_the_connection_is_unreachable(
+def test_a_server_that_drops_the_connection_is_unreachable_at_the_second_attempt(
     sshd_hosts: Sequence[SshdServer], serve: Callable[..., int]
 ) -> None:
-    port = serve(lambda connection: None)
+    dropped: list[socket.socket] = []
 
-    row = collect_one(target_of(sshd_hosts[0], port=port), policy_of(sshd_hosts[0]))
+    row = collect_one(target_of(sshd_hosts[0], port=serve(dropped.append)), policy_of(sshd_hosts[0]))
 
     assert row["outcome"] == "unreachable"
     assert "MaxStartups" in row["error"]
+    assert "(at the second attempt)" in row["error"]
+    assert len(dropped) == 2
+
+
+def test_a_login_that_was_dropped_is_made_once_more(
+    start_sshd: Callable[..., SshdServer], serve: Callable[..., int]
+) -> None:
+    server = start_sshd("busy")
+    seen: list[socket.socket] = []
+
+    def drop_the_first(connection: socket.socket) -> None:
+        seen.append(connection)
+        if len(seen) > 1:
+            relay(connection, server.port)
+
+    port = serve(drop_the_first)
+    key = " ".join(server.public_key.split()[:2])
+    policy = policy_of(server, known_hosts=KnownHosts.parse(f"[127.0.0.1]:{port} {key}", "file"))
+
+    row = collect_one(target_of(server, port=port), policy)
+
+    assert (row["outcome"], len(seen)) == ("ok", 2)
+
+
+def test_a_wrong_key_is_tried_once(start_sshd: Callable[..., SshdServer]) -> None:
+    server = start_sshd("strict")
+
+    collect_one(target_of(server), policy_of(server, pkey=paramiko.ECDSAKey.generate()))
+
+    assert server.log_file.read_text().count("Connection from") <= 2  # one is the probe of the fixture
+
+
+@pytest.mark.parametrize("flood", [b"x" * 65536, b"hello\r\n" * 8192], ids=["one-line", "lines"])
+def test_a_peer_that_sends_a_gigabyte_in_the_place_of_a_banner_is_cut_off(
+    sshd_hosts: Sequence[SshdServer], serve: Callable[..., int], flood: bytes
+) -> None:
+    sent = [0]
+
+    def send_on(connection: socket.socket) -> None:
+        try:
+            while sent[0] < 2**30:
+                sent[0] += connection.send(flood)
+        except OSError:
+            return
+
+    row = collect_one(target_of(sshd_hosts[0], port=serve(send_on)), policy_of(sshd_hosts[0]))
+
+    assert row["outcome"] in {"parse_error", "unreachable"}  # a hundred lines are no banner either
+    assert sent[0] < 64 * 2**20
+    assert len(row["error"]) < 500
+
+
+class _MuteServer(paramiko.ServerInterface):
+    """Lets anybody in, and never answers a command."""
+
+    def __init__(self, done: threading.Event) -> None:
+        self.done = done
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return 0
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return 0
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self.done.wait(30)
+        return False
+
+
+def test_a_host_that_never_answers_the_command_ends_at_its_own_limit(
+    sshd_hosts: Sequence[SshdServer], serve: Callable[..., int]
+) -> None:
+    done, key = threading.Event(), paramiko.ECDSAKey.generate()
+
+    def play(connection: socket.socket) -> None:
+        transport = paramiko.Transport(connection)
+        transport.daemon = True
+        transport.add_server_key(key)
+        transport.start_server(server=_MuteServer(done))
+        done.wait(30)
+        transport.close()
+
+    port = serve(play)
+    known = KnownHosts.parse(f"[127.0.0.1]:{port} {key.get_name()} {key.get_base64()}", "file")
+
+    row = collect_one(
+        target_of(sshd_hosts[0], port=port), policy_of(sshd_hosts[0], known_hosts=known), host_timeout=1.0
+    )
+
+    done.set()
+    assert row["outcome"] == "timeout"
+    assert "took the command and did not answer" in row["error"]
+
+
+def test_a_host_that_stops_in_the_middle_of_its_sample_times_out(sshd_hosts: Sequence[SshdServer]) -> None:
+    source = (
+        b"import sys, time\n"
+        b"s = sys.argv[4]\n"
+        b"print(s + ':hello {\"time\": 1}'); sys.stdout.write(s + ':sample {\"cpu_usage\": 1')\n"
+        b"sys.stdout.flush(); time.sleep(60)"
+    )
+
+    row = collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), source=source, host_timeout=1.5)
+
+    assert row["outcome"] == "timeout"
+
+
+def test_a_shell_that_never_ends_after_the_sample_delays_nothing(
+    start_sshd: Callable[..., SshdServer],
+) -> None:
+    server = start_sshd("endless", extra_config=['ForceCommand sh -c "$SSH_ORIGINAL_COMMAND"; exec sleep 20'])
+
+    row = collect_one(target_of(server), policy_of(server), host_timeout=15)
+
+    assert row["outcome"] == "ok"
+    assert row["collect_seconds"] < 10
 
 
 def test_a_host_that_sends_without_end_is_cut_off(start_sshd: Callable[..., SshdServer]) -> None:
@@ -463,6 +612,61 @@ def test_stop_ends_all_connections_within_two_seconds(
     assert gone.wait(2)
 
 
+def test_stop_leaves_no_process_on_the_hosts(sshd_hosts: Sequence[SshdServer]) -> None:
+    window = 43.21
+    run = AgentRun(read_agent_source(), window)
+    policy = policy_of(sshd_hosts[0])
+    fleet = Fleet(
+        [target_of(server) for server in sshd_hosts],
+        SchedulePolicy(1, 1.0, 32, 60.0),
+        lambda target: SshSession(target, policy, run, 10.0),
+    )
+    ended: list[int] = []
+
+    def stop_when_all_run() -> None:
+        for _ in range(300):
+            if len(list_agents(window)) >= len(sshd_hosts):
+                break
+            time.sleep(0.1)
+        ended.append(len(list_agents(window)))
+        fleet.stop()
+
+    stopper = threading.Thread(target=stop_when_all_run)
+    stopper.start()
+    with pytest.raises(FleetStoppedError):
+        fleet.run()
+    stopper.join()
+
+    for _ in range(20):
+        if not list_agents(window):
+            break
+        time.sleep(0.1)
+    assert ended[0] >= len(sshd_hosts)
+    assert list_agents(window) == []
+
+
+def test_a_connection_lost_in_the_middle_of_a_sample_is_made_anew(
+    start_sshd: Callable[..., SshdServer], serve: Callable[..., int]
+) -> None:
+    server = start_sshd("lost")
+    seen: list[socket.socket] = []
+
+    def serve_and_cut_the_first(connection: socket.socket) -> None:
+        seen.append(connection)
+        if len(seen) == 1:
+            threading.Timer(0.7, lambda: connection.shutdown(socket.SHUT_RDWR)).start()
+        relay(connection, server.port)
+
+    port = serve(serve_and_cut_the_first)
+    key = " ".join(server.public_key.split()[:2])
+    policy = policy_of(server, known_hosts=KnownHosts.parse(f"[127.0.0.1]:{port} {key}", "file"))
+
+    rows = collect([target_of(server, port=port)], policy, samples=3, interval=5.0, window=2.0)
+
+    assert [row["outcome"] for row in rows] == ["ok"] * 3
+    assert len(seen) == 2
+
+
 def test_an_agent_whose_worker_is_gone_ends_itself() -> None:
     # The agent's own watchdog is what is tested; the window keeps it busy far beyond the limit.
     command = AgentRun(read_agent_source(), 60.0).command("s", 1.0)
@@ -484,14 +688,52 @@ def test_a_proxy_command_of_the_ssh_config_is_used(sshd_hosts: Sequence[SshdServ
         "while data := s.recv(65536): os.write(1, data)\n"
     )
     config = tmp_path / "config"
-    config.write_text(f"Host behind\n  ProxyCommand python3 {relay}\n")
+    config.write_text(f"Host behind\n  ProxyCommand python3 {relay} %h %p %r\n")
     key = " ".join(server.public_key.split()[:2])
     policy = policy_of(
         server,
-        ssh_config=paramiko.SSHConfig.from_path(str(config)),
-        known_hosts=KnownHosts.parse(f"behind {key}\n", "file"),
+        ssh_config=read_ssh_config(config),
+        known_hosts=KnownHosts.parse(f"[behind]:2222 {key}\n", "file"),
     )
 
-    row = collect_one(target_of(server, address="behind", port=22), policy)
+    row = collect_one(target_of(server, address="behind", port=2222), policy)
 
     assert row["outcome"] == "ok", row["error"]
+
+
+def test_a_fleet_behind_a_bastion_is_reached_by_proxy_jump(
+    sshd_hosts: Sequence[SshdServer],
+    start_sshd: Callable[..., SshdServer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More logins at once than the bastion takes would be dropped by it at random."""
+    bastion = start_sshd("bastion", extra_config=["MaxStartups 3:100:3"])
+    client = tmp_path / "bin" / "ssh"
+    client.parent.mkdir()
+    client.write_text(
+        f"#!/bin/sh\nexec /usr/bin/ssh -F none -i {bastion.client_key}"
+        f' -o IdentitiesOnly=yes -o UserKnownHostsFile={bastion.known_hosts} "$@"\n'
+    )
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(client.parent), prepend=":")
+    config = tmp_path / "config"
+    config.write_text(f"Host 127.*\n  ProxyJump {bastion.user}@127.0.0.1:{bastion.port}\n")
+    policy = policy_of(sshd_hosts[0], ssh_config=read_ssh_config(config))
+    servers = [sshd_hosts[number % len(sshd_hosts)] for number in range(9)]
+    targets = [target_of(server, host=f"h{number}") for number, server in enumerate(servers)]
+    options = policy.options("127.0.0.1")
+    assert options is not None
+    assert options.bastion is not None
+    run = AgentRun(read_agent_source(), WINDOW_S)
+
+    result = Fleet(
+        targets,
+        SchedulePolicy(1, 1.0, 32, 30.0, bastion_concurrency=2),
+        lambda target: SshSession(target, policy, run, 10.0),
+        bastions={target.host: options.bastion for target in targets},
+    ).run()
+
+    assert result.outcomes == {"ok": 9}
+    assert bastion.log_file.read_text().count("Accepted publickey") == 9
+    assert "MaxStartups" not in bastion.log_file.read_text()

@@ -7,11 +7,19 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_restrack.collect.fleet import Fleet, FleetStoppedError
+from airflow_provider_restrack.collect import fleet as fleets
+from airflow_provider_restrack.collect.fleet import (
+    Fleet,
+    FleetResult,
+    FleetStoppedError,
+    Progress,
+    TransientError,
+    summarize,
+)
 from airflow_provider_restrack.collect.inventory import Target
 from airflow_provider_restrack.collect.sample import CollectError, Reading
 from airflow_provider_restrack.collect.schedule import SchedulePolicy
@@ -63,7 +71,9 @@ class AirflowTaskTimeoutLike(BaseException):
     """Stands for Airflow's timeout, which is no Exception."""
 
 
-def make_fleet(sessions: dict[str, list[FakeSession]], **policy: float) -> Fleet:
+def make_fleet(
+    sessions: dict[str, list[FakeSession]], options: dict[str, Any] | None = None, **policy: float
+) -> Fleet:
     """Return a fleet whose hosts open the given sessions in turn."""
     settings = {"samples": 1, "interval_s": 0.05, "concurrency": 8, "host_timeout_s": 5.0, **policy}
     waiting = {host: list(each) for host, each in sessions.items()}
@@ -71,6 +81,7 @@ def make_fleet(sessions: dict[str, list[FakeSession]], **policy: float) -> Fleet
         [Target(host, host) for host in sessions],
         SchedulePolicy(**settings),  # type: ignore[arg-type]
         lambda target: waiting[target.host].pop(0),
+        **(options or {}),
     )
 
 
@@ -244,3 +255,111 @@ def test_samples_are_json() -> None:
     result = make_fleet({"a": [FakeSession(READING)], "b": [FakeSession(CollectError("timeout", "x"))]}).run()
 
     assert json.loads(json.dumps(result.samples, allow_nan=False)) == result.samples
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make second attempts follow at once."""
+    monkeypatch.setattr(fleets, "_RETRY_DELAY_S", (0.0, 0.01))
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_connection_that_failed_is_made_once_more() -> None:
+    dropped, fresh = FakeSession(TransientError("unreachable", "banner")), FakeSession(READING)
+
+    result = make_fleet({"a": [dropped, fresh]}).run()
+
+    assert [row["outcome"] for row in result.samples] == ["ok"]
+    assert dropped.closed.wait(5)
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_connection_that_fails_twice_is_one_row_that_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    sessions = [FakeSession(TransientError("unreachable", "refused")) for _ in range(2)]
+
+    (row,) = make_fleet({"a": sessions}).run().samples
+
+    assert (row["outcome"], row["error"]) == ("unreachable", "refused (at the second attempt)")
+    assert caplog.text.count("refused") == 1
+
+
+def test_what_no_other_attempt_can_mend_is_not_tried_again() -> None:
+    refused = FakeSession(CollectError("auth_failed", "wrong key"))
+
+    result = make_fleet({"a": [refused]}).run()
+
+    assert result.outcomes == {"auth_failed": 1}
+
+
+def test_samples_are_handed_on_as_they_arrive_and_not_kept() -> None:
+    taken: list[dict[str, Any]] = []
+    sessions = {"a": [FakeSession(READING)], "b": [FakeSession(CollectError("timeout", "x"))]}
+
+    result = make_fleet(sessions, {"take": taken.append}).run()
+
+    assert sorted(row["host"] for row in taken) == ["a", "b"]
+    assert result.samples == []
+    assert (result.outcomes, result.failed_hosts) == ({"ok": 1, "timeout": 1}, ("b",))
+
+
+def test_a_sample_that_cannot_be_handed_on_ends_the_run() -> None:
+    def refuse(_row: dict[str, Any]) -> None:
+        raise RuntimeError("queue full")
+
+    with pytest.raises(RuntimeError, match="queue full"):
+        make_fleet({"a": [FakeSession(READING)]}, {"take": refuse}).run()
+
+
+def test_samples_that_exist_already_are_not_taken_again() -> None:
+    result = make_fleet({"a": [], "b": [FakeSession(READING)]}, {"taken": {"a": 1}}).run()
+
+    assert [row["host"] for row in result.samples] == ["b"]
+    assert (result.hosts, result.failed_hosts) == (2, ())
+
+
+def test_progress_is_told_while_it_runs_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fleets, "_PROGRESS_S", 0.05)
+    told: list[Progress] = []
+    two_told = threading.Event()
+
+    def report(progress: Progress) -> None:
+        told.append(progress)
+        if len(told) == 2:
+            two_told.set()
+
+    def wait(_session: FakeSession) -> Reading:
+        two_told.wait(30)
+        return READING
+
+    sessions = {"slow": [FakeSession(wait)], "down": [FakeSession(CollectError("timeout", "mute"))]}
+    with caplog.at_level(logging.INFO):
+        make_fleet(sessions, {"report": report}, host_timeout_s=60).run()
+
+    assert told[1] == Progress(hosts=2, done=1, failed=1, running=1)
+    assert told[-1] == Progress(hosts=2, done=2, failed=1, running=0)
+    assert "1 samples of 2 hosts taken, 1 failed, 1 hosts being asked" in caplog.text
+
+
+def test_the_summary_names_the_slowest_and_some_of_the_failed() -> None:
+    failed = tuple(f"h{number}" for number in range(25))
+    result = FleetResult([], {"ok": 3, "timeout": 25}, failed, 28, 0, (("h1", 9.96), ("h2", 1.0)), 12.34)
+
+    said = summarize(result)
+
+    assert said.startswith("28 samples of 28 hosts in 12.3 s: 3 ok, 25 timeout; slowest: h1 10.0 s, h2 1.0 s")
+    assert said.endswith("h18, h19 and 5 more")
+
+
+def test_the_slowest_hosts_of_a_run_are_known() -> None:
+    def take_long(_session: FakeSession) -> Reading:
+        threading.Event().wait(0.2)
+        return READING
+
+    sessions = {f"h{number}": [FakeSession(READING)] for number in range(9)}
+
+    result = make_fleet({**sessions, "slow": [FakeSession(take_long)]}).run()
+
+    assert len(result.slowest) == 5
+    assert result.slowest[0][0] == "slow"

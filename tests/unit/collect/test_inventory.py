@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 import pytest
 
-from airflow_provider_restrack.collect.inventory import Target, parse_hosts, parse_labels
+from airflow_provider_restrack.collect.inventory import Target, chunk_hosts, parse_hosts, parse_labels
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -145,3 +151,37 @@ def test_labels_can_be_the_text_of_a_template() -> None:
 def test_labels_that_are_no_mapping_are_refused() -> None:
     with pytest.raises(ValueError, match="labels must be a mapping"):
         parse_labels("rack=7", "labels")
+
+
+@pytest.mark.parametrize("prefix", ["file:", "file://", "  file:"])
+def test_a_file_of_hosts_is_read(tmp_path: Path, prefix: str) -> None:
+    path = tmp_path / "hosts.ini"
+    path.write_text("[web]\nweb[1:2] ansible_user=ops\n")
+
+    targets = parse_hosts(f"{prefix}{path}", labels={"site": "north"})
+
+    labels = {"site": "north", "web": "true"}
+    assert targets == (
+        Target("web1", "web1", None, "ops", labels),
+        Target("web2", "web2", None, "ops", labels),
+    )
+
+
+def test_chunks_hold_all_hosts_in_order_and_none_is_larger_than_asked() -> None:
+    hosts = ["a", "ops@b:2222", {"host": "c", "address": "10.0.0.1", "labels": {"x": "1"}}, "::1", "e"]
+
+    chunks = chunk_hosts(hosts, 2)
+
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
+    assert json.loads(json.dumps(chunks)) == chunks
+    assert sum((parse_hosts(chunk) for chunk in chunks), ()) == parse_hosts(hosts)
+
+
+def test_a_host_in_two_chunks_is_refused() -> None:
+    with pytest.raises(ValueError, match="'a' is given twice"):
+        chunk_hosts(["a", "b", "a"], 2)
+
+
+def test_a_chunk_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="size is 0"):
+        chunk_hosts(["a"], 0)

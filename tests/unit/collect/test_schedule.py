@@ -141,3 +141,101 @@ def test_the_failed_fraction_is_exceeded_only_beyond_it(
     failed: str, hosts: int, fraction: float, expected: bool
 ) -> None:
     assert exceeds_failed_fraction(failed, hosts, fraction) is expected
+
+
+def test_a_job_is_made_again_once_within_its_own_time() -> None:
+    schedule = plan("a")
+    (job,) = schedule.start_due(0)
+
+    assert schedule.retry(job, 1, 2)
+    assert schedule.running == 0
+    assert schedule.start_due(2.9) == []
+    (again,) = schedule.start_due(3)
+
+    assert (again.attempt, again.slot, again.started, again.deadline) == (1, 0, 0, 30)
+    assert not schedule.retry(again, 4, 2)
+    assert schedule.finish(again, 4)
+    assert schedule.done
+
+
+def test_the_wait_for_a_place_takes_nothing_of_a_second_attempts_time() -> None:
+    schedule = plan("ab", concurrency=1)
+    (first,) = schedule.start_due(0)
+    schedule.retry(first, 1, 2)
+    (other,) = schedule.start_due(1)
+    schedule.finish(other, 23)
+
+    (again,) = schedule.start_due(23)
+
+    assert (again.host, again.started, again.deadline) == ("a", 20, 50)
+
+
+def test_no_attempt_is_planned_for_a_time_that_is_over() -> None:
+    schedule = plan("a")
+    (job,) = schedule.start_due(0)
+
+    assert not schedule.retry(job, 29, 1)
+    assert schedule.finish(job, 29)
+
+
+def test_a_job_that_was_given_up_is_not_made_again() -> None:
+    schedule = plan("a", samples=3)
+    (job,) = schedule.start_due(0)
+    schedule.give_up(31, grace_s=0.5)
+
+    assert not schedule.retry(job, 20, 1)
+
+
+def test_the_next_slot_keeps_its_time_after_a_second_attempt() -> None:
+    schedule = plan("a", samples=2)
+    (job,) = schedule.start_due(0)
+    schedule.retry(job, 1, 2)
+    (again,) = schedule.start_due(3)
+    schedule.finish(again, 5)
+
+    assert schedule.start_due(9.9) == []
+    assert [job.slot for job in schedule.start_due(10)] == [1]
+
+
+def test_samples_that_were_taken_before_are_left_out() -> None:
+    schedule = Schedule("abc", SchedulePolicy(3, 10, 32, 30), taken={"a": 3, "b": 2})
+
+    assert [(job.host, job.slot, job.last) for job in schedule.start_due(50)] == [
+        ("b", 2, True),
+        ("c", 0, False),
+    ]
+
+
+def test_hosts_behind_one_bastion_are_asked_some_at_a_time_and_hold_up_no_others() -> None:
+    behind = dict.fromkeys("abcd", "bastion")
+    schedule = Schedule("abcdef", SchedulePolicy(1, 10, 32, 30, bastion_concurrency=2), bastions=behind)
+
+    first = schedule.start_due(0)
+    schedule.finish(first[0], 1)
+    second = schedule.start_due(1)
+    for job in (*first[1:], *second):
+        schedule.finish(job, 2)
+    third = schedule.start_due(2)
+
+    assert [[job.host for job in jobs] for jobs in (first, second, third)] == [
+        ["a", "b", "e", "f"],
+        ["c"],
+        ["d"],
+    ]
+    assert not schedule.done
+    schedule.finish(third[0], 3)
+    assert schedule.done
+
+
+def test_the_cadence_is_that_of_the_first_start_however_late_each_start_is() -> None:
+    schedule = plan("a", samples=1000, interval=1)
+    starts = []
+    now = 100.0
+    while not schedule.done:
+        for job in schedule.start_due(now):
+            starts.append(now)
+            schedule.finish(job, now + 0.3)
+        now += schedule.wait_seconds(now, grace_s=0.5) + 0.004  # the wait is never exact
+
+    assert len(starts) == 1000
+    assert max(abs(start - 100.0 - slot) for slot, start in enumerate(starts)) < 0.01

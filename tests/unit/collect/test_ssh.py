@@ -10,11 +10,13 @@ from typing import Any
 import paramiko
 import pytest
 
+from airflow_provider_restrack.collect.fleet import TransientError
 from airflow_provider_restrack.collect.frames import AgentRun
 from airflow_provider_restrack.collect.inventory import Target
 from airflow_provider_restrack.collect.known_hosts import HostKey, KnownHosts
 from airflow_provider_restrack.collect.sample import CollectError
-from airflow_provider_restrack.collect.ssh import SshPolicy, SshSession, explain_error, read_ssh_config
+from airflow_provider_restrack.collect.ssh import SshPolicy, SshSession, explain_error
+from airflow_provider_restrack.collect.ssh_config import read_ssh_config
 
 KEY = HostKey("ssh-ed25519", "AAAA")
 
@@ -196,14 +198,28 @@ def test_a_proxy_command_that_is_missing_is_named(tmp_path: Any) -> None:
     assert caught.value.outcome == "unreachable"
 
 
-def test_without_a_client_configuration_there_is_none(tmp_path: Any) -> None:
-    assert read_ssh_config(tmp_path / "config") is None
+@pytest.mark.parametrize(
+    ("error", "step", "timed_out", "expected"),
+    [
+        pytest.param(ConnectionRefusedError(111, "refused"), "connect", False, True, id="refused"),
+        pytest.param(
+            paramiko.SSHException("Error reading SSH protocol banner"), "log in", False, True, id="banner"
+        ),
+        pytest.param(paramiko.SSHException("No existing session"), "log in", False, True, id="dropped"),
+        pytest.param(EOFError(), "log in", False, True, id="end"),
+        pytest.param(
+            socket.gaierror(socket.EAI_AGAIN, "later"), "resolve the name", False, True, id="resolver"
+        ),
+        pytest.param(socket.gaierror(socket.EAI_NONAME, "none"), "resolve the name", False, False, id="name"),
+        pytest.param(TimeoutError(), "connect", True, False, id="no-time-is-left"),
+        pytest.param(paramiko.AuthenticationException("no"), "log in", False, False, id="login"),
+        pytest.param(paramiko.SSHException("Incompatible ssh peer"), "log in", False, False, id="peer"),
+        pytest.param(UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), "log in", False, False, id="no-text"),
+    ],
+)
+def test_only_a_connection_that_failed_is_worth_another_attempt(
+    error: Exception, step: str, timed_out: bool, expected: bool
+) -> None:
+    found = explain_error(error, step, "ops@h", "c", timed_out=timed_out)
 
-
-def test_a_client_configuration_that_cannot_be_read_is_refused(tmp_path: Any) -> None:
-    config = tmp_path / "config"
-    config.write_text("Host\n")
-    config.write_bytes(b"\xff\xfe")
-
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_ssh_config(config)
+    assert isinstance(found, TransientError) is expected

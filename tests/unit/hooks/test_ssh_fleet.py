@@ -170,8 +170,8 @@ def test_the_client_configuration_is_read_for_each_host(
     policy = read_policy()
 
     assert policy.ssh_config is not None
-    assert policy.ssh_config.lookup("db-07")["proxycommand"] == "ssh -W db-07:22 bastion"
-    assert "proxycommand" not in policy.ssh_config.lookup("web")
+    assert policy.ssh_config.options("db-07").proxy_command == "ssh -W %h:%p bastion"
+    assert policy.ssh_config.options("web").bastion is None
 
 
 @pytest.mark.parametrize(

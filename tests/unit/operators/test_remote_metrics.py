@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat import sdk
 from airflow.sdk import DAG, task
 
 from airflow_provider_restrack.collect import fleet, frames
+from airflow_provider_restrack.operators import remote_metrics
 from airflow_provider_restrack.operators.remote_metrics import RemoteMetricsOperator, TooManyFailedHostsError
 from airflow_provider_restrack.store.schema import FIELDS
 
@@ -67,6 +69,7 @@ def test_several_samples_are_taken_in_one_task() -> None:
         ({"python": "-c"}, "python is '-c'"),
         ({"python": None}, "python is None"),
         ({"concurrency": 0}, "concurrency is 0"),
+        ({"bastion_concurrency": 0}, "bastion_concurrency is 0"),
         ({"connect_timeout": 0}, "connect_timeout is 0"),
         ({"max_failed_fraction": 1.1}, "max_failed_fraction is 1.1"),
         ({"max_failed_fraction": -0.1}, "max_failed_fraction is -0.1"),
@@ -179,3 +182,55 @@ def test_a_kill_after_the_end_does_nothing() -> None:
     operator.on_kill()
 
     assert operator._fleet is None
+
+
+def test_a_topic_that_renders_to_nothing_fails_the_task() -> None:
+    operator = make(topic="{{ params.topic }}")
+    operator.topic = ""
+
+    with pytest.raises(ValueError, match="topic was rendered to ''"):
+        operator.execute({})
+
+
+def test_samples_that_are_too_large_for_xcom_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(remote_metrics, "_XCOM_BYTES", 100)
+    warned = "more than the 1 MiB that XCom should hold: publish them as they arrive with topic="
+
+    make(do_xcom_push=False).execute({})
+    assert warned not in capsys.readouterr().out
+    make().execute({})
+    assert warned in capsys.readouterr().out
+
+
+def test_the_counts_of_a_run_go_to_airflows_stats(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float, dict[str, str]]] = []
+
+    class FakeStats:
+        @staticmethod
+        def gauge(name: str, value: float, *, tags: dict[str, str]) -> None:
+            told.append((name, value, tags))
+
+        incr = timing = gauge
+
+    monkeypatch.setattr(sdk, "Stats", FakeStats)
+    with DAG("d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+        operator = make()
+    operator.execute({})
+
+    assert {name: value for name, value, _ in told if "duration" not in name} == {
+        "restrack.collect.hosts": 1,
+        "restrack.collect.done": 1,
+        "restrack.collect.failed": 0,
+        "restrack.collect.running": 0,
+        "restrack.collect.outcome.ok": 1,
+    }
+    assert all(tags == {"dag_id": "d", "task_id": "collect"} for _, _, tags in told)
+
+
+def test_a_file_of_hosts_is_left_alone_when_the_dag_is_parsed() -> None:
+    operator = make(hosts="file:/no/such/file.ini")
+
+    with pytest.raises(ValueError, match=r"/no/such/file\.ini cannot be read on this worker"):
+        operator.execute({})

@@ -1,0 +1,110 @@
+"""What a fleet needs of Paramiko and its sockets beyond what they do by themselves."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+
+from airflow_provider_restrack.collect.known_hosts import HostKey, explain_refusal, order_key_types
+from airflow_provider_restrack.collect.sample import CollectError
+
+if TYPE_CHECKING:
+    from airflow_provider_restrack.collect.known_hosts import HostKeyCheck, Match
+
+# A login takes some 10 KiB; Paramiko collects a banner without an end, and copies it for every 128 bytes.
+_MAX_LOGIN_BYTES = 256 * 1024
+# What Paramiko offers first needs a MAC, which it compares byte by byte in Python.
+_FIRST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+_CHANNEL_REQUEST = 98  # SSH_MSG_CHANNEL_REQUEST of RFC 4254
+
+
+class CountedSocket(socket.socket):
+    """Ends a connection that sends more than it may: no peer fills the worker's memory or time.
+
+    :ivar allowed: bytes that may still come.
+    """
+
+    allowed = _MAX_LOGIN_BYTES
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """Receive as a socket does.
+
+        :raises OSError: if more came than is allowed.
+        """
+        data = super().recv(bufsize, flags)
+        self.allowed -= len(data)
+        if self.allowed < 0:
+            raise OSError(errno.EMSGSIZE, "more was sent than any login or sample takes")
+        return data
+
+
+def request_exec(channel: paramiko.Channel, command: str, timeout_s: float) -> None:
+    """Ask for a command as ``Channel.exec_command`` does, which waits for the answer without a limit.
+
+    :raises TimeoutError: if the host does not answer in time.
+    """
+    request = paramiko.Message()
+    request.add_byte(bytes([_CHANNEL_REQUEST]))
+    request.add_int(channel.remote_chanid)
+    request.add_string("exec")
+    request.add_boolean(True)
+    request.add_string(command)
+    transport: Any = channel.get_transport()
+    waiting: Any = channel
+    waiting._event_pending()  # noqa: SLF001
+    transport._send_user_message(request)  # noqa: SLF001
+    if not channel.event.wait(timeout_s):
+        raise TimeoutError("the host took the command and did not answer")
+    if not channel.event_ready:
+        raise transport.get_exception() or paramiko.SSHException("the command was refused")
+
+
+class HostKeyJudge(paramiko.MissingHostKeyPolicy):
+    """Checks each host key against the parsed file; the client's own list stays empty, so all come here."""
+
+    def __init__(self, match: Match, check: HostKeyCheck, address: str, port: int) -> None:
+        self._match = match
+        self._check: HostKeyCheck = check
+        self._address = address
+        self._port = port
+
+    def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
+        """Decide on the key that a host offers.
+
+        :raises CollectError: with ``hostkey_mismatch``, if it is refused.
+        """
+        offered = HostKey(key.get_name(), key.get_base64())
+        refusal = explain_refusal(offered, self._match, self._check, self._address, self._port)
+        if refusal is not None:
+            raise CollectError("hostkey_mismatch", refusal)
+
+
+class TransportFactory:
+    """Makes the transport with the connection's ciphers, asking for the key types that are known first."""
+
+    def __init__(self, match: Match, ciphers: tuple[str, ...], conn_id: str) -> None:
+        self._match = match
+        self._ciphers = ciphers
+        self._conn_id = conn_id
+
+    def __call__(self, sock: Any, **options: Any) -> paramiko.Transport:
+        """Return a transport over a connected socket.
+
+        :raises CollectError: if the connection's ciphers are none that Paramiko has.
+        """
+        transport = paramiko.Transport(sock, **options)
+        security = transport.get_security_options()
+        security.key_types = order_key_types(security.key_types, self._match)
+        if not self._ciphers:
+            security.ciphers = sorted(security.ciphers, key=lambda name: name not in _FIRST_CIPHERS)
+        else:
+            try:
+                security.ciphers = self._ciphers
+            except ValueError as error:
+                raise CollectError(
+                    "unreachable", f"connection {self._conn_id!r}: extra `ciphers`: {error}"
+                ) from error
+        return transport
