@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_restrack.collect import agent
+from airflow_provider_restrack.collect.tiers import read_agent_source
 from airflow_provider_restrack.store.schema import FIELDS
 
-AGENT = Path(agent.__file__)
+SOURCE = read_agent_source()
 OLDEST = (3, 6)
 METRIC_GROUPS = frozenset(
     ("cpu", "memory", "disk", "disk_io", "network", "processes", "pressure", "container", "counters")
 )
 METRICS = frozenset(field.name for field in FIELDS if field.group in METRIC_GROUPS)
-PLAIN = Path(__file__).parents[2] / "unit/collect/agent_cases/plain"
+RECORDED = Path(__file__).parents[2] / "unit/collect/recorded.py"
+PLAIN = RECORDED.with_name("agent_cases") / "plain"
 
 
 @cache
@@ -53,7 +54,7 @@ def version_of(path: str) -> tuple[int, int] | None:
 def run(version: str, *arguments: str) -> dict[str, object]:
     done = subprocess.run(
         [interpreters()[version], "-W", "error", "-B", "-", *arguments],
-        input=AGENT.read_text(encoding="ascii"),
+        input=SOURCE.decode("ascii"),
         capture_output=True,
         text=True,
         timeout=30,
@@ -86,13 +87,21 @@ def test_a_recorded_machine_gives_the_same_sample_under_each_python(
     shutil.copytree(PLAIN, folder, symlinks=True)
     shutil.copytree(PLAIN.parent / case, folder, symlinks=True, dirs_exist_ok=True)
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
-    units = {"swap_in", "swap_out"}  # counted in this machine's pages
 
-    sample = run(version, "--snapshots", str(folder))
+    program = tmp_path / "agent.py"
+    program.write_bytes(SOURCE)
 
-    assert {key: sample[key] for key in expected if key not in units} == {
-        key: value for key, value in expected.items() if key not in units
-    }
+    done = subprocess.run(
+        [interpreters()[version], "-W", "error", str(RECORDED), str(program), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={"PATH": os.environ["PATH"], "LANG": "C", "LC_ALL": "C"},
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    sample = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert {key: sample[key] for key in expected} == expected
 
 
 def test_the_machine_has_the_pythons_that_this_test_is_about() -> None:
