@@ -148,12 +148,19 @@ some_run() {
 probe() { # COMMAND...: on each mount point, each in a process of its own, for that of a dead mount never returns
   printf '\n%s:probe %s\n' "$mark" "$1 $2 $3"
   pids=
+  seen=$line_feed
   [ -r /proc/self/mounts ] || return 0
-  while read -r _ point type _; do
+  while read -r device point type _; do
     case $point in
       *\\*) point=$(printf "$(printf '%s' "$point" | sed 's/%/%%/g')x") && point=${point%x} ;;
     esac
     is_wanted "$point" "$type" || continue
+    case $device in
+      /* | *:*) # a filesystem, which can be mounted many times
+        case $seen in *"$line_feed$device$line_feed"*) continue ;; esac
+        seen=$seen$device$line_feed
+        ;;
+    esac
     exec "$@" "$point" 2>&1 &
     pids="$pids $!"
   done </proc/self/mounts

@@ -66,7 +66,7 @@ class Transcript(agent.Procfs):
 
     def ask(self, mountpoints: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """Return what statvfs would say of each mount point, by ``stat -f``, or by ``df`` where it lacks."""
-        found = _read_statvfs(self.probes)
+        found = self._spread(_read_statvfs(self.probes))
         said = [line for lines in self.probes.values() for line in lines]
         for point in (point for point in mountpoints if point not in found):
             named = re.compile(rf"(?:^|[\s'\"]){re.escape(point)}(?=['\":])")
@@ -77,6 +77,14 @@ class Transcript(agent.Procfs):
             elif reason not in _NOT_OURS:
                 self.problems.append(f"disk: {point}: {reason}")
         return {point: found[point] for point in mountpoints if point in found}
+
+    def _spread(self, found: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Return the answers with those of other mount points of the same filesystem: it was asked once."""
+        devices = {point: device for device, point, _ in agent.parse_mounts(self.text("proc/self/mounts"))}
+        of_device = {devices[point]: found[point] for point in found if point in devices}
+        names = {device for device in of_device if device.startswith("/") or ":" in device}
+        others = {point: of_device[device] for point, device in devices.items() if device in names}
+        return {**others, **found}
 
 
 def read_transcript(raw: bytes, sentinel: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_restrack.collect.inventory import parse_hosts, parse_labels
+from airflow_provider_restrack.collect.patterns import parse_patterns
 from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.collect.frames import AgentRun
     from airflow_provider_restrack.collect.inventory import Target
     from airflow_provider_restrack.collect.ssh import SshPolicy
+    from airflow_provider_restrack.collect.tiers import Collector
 
+_COLLECTORS = ("auto", "psutil", "procfs", "sh")
 _MAX_NAMED_HOSTS = 20
 # Far below what a poll of the system and the agent's own limit can count to.
 _MAX_SECONDS = 86_400
@@ -34,8 +37,8 @@ class RemoteMetricsOperator(BaseOperator):
 
     Each sample has every field of the metrics reference except ``day``; what is unknown is null. A host that
     cannot be sampled has a row too, with ``up`` false, an ``outcome`` and an ``error`` that says what to do.
-    Nothing is installed on a host: the agent is sent to the host's own Python (3.6 or newer) and leaves
-    nothing.
+    Nothing is installed on a host: the agent is sent to the host's own Python (3.6 or newer), or to its
+    shell where there is none, and leaves nothing.
 
     .. note::
         Every host that is being asked takes a thread and a connection of the worker: split fleets of many
@@ -59,7 +62,13 @@ class RemoteMetricsOperator(BaseOperator):
         XCom: a publish task with ``trigger_rule="all_done"`` gets them.
     :param labels: labels of every sample; a host's own labels win. (templated)
     :param python: the interpreter on the hosts: a name on the login's PATH, or a path, absolute or below the
-        login's home. The local machine is sampled with the worker's own. (templated)
+        login's home. None looks for one under its usual names. The local machine is sampled with the
+        worker's own. (templated)
+    :param collector: what reads a host's figures: ``psutil`` or ``procfs`` with the host's Python, ``sh``
+        with its shell; ``auto`` is the first of them that the host has.
+    :param include: what is measured in the place of the default choice: a dict of ``mounts``, ``devices`` and
+        ``interfaces`` to patterns, as a list. Totals still count no byte twice.
+    :param exclude: what is left out, as a dict like that of ``include``.
     """
 
     template_fields: Sequence[str] = ("hosts", "ssh_conn_id", "labels", "python")
@@ -78,7 +87,10 @@ class RemoteMetricsOperator(BaseOperator):
         host_timeout: float = 30.0,
         max_failed_fraction: float = 1.0,
         labels: Any = None,
-        python: str = "python3",
+        python: str | None = None,
+        collector: Collector = "auto",
+        include: Any = None,
+        exclude: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -93,11 +105,17 @@ class RemoteMetricsOperator(BaseOperator):
         self.max_failed_fraction = max_failed_fraction
         self.labels = labels
         self.python = python
+        self.collector = collector
+        self.include = include
+        self.exclude = exclude
         # An upstream task that returns None gives no hosts; it does not ask for this machine.
         self._is_local = hosts is None
         self._fleet: Fleet | None = None
         self._killed = False
         self._check_numbers()
+        parse_patterns(include, exclude)
+        if collector not in _COLLECTORS:
+            raise ValueError(f"collector is {collector!r}: give one of {', '.join(_COLLECTORS)}")
         if is_literal(python):
             _check_python(python)
         if is_literal(labels):
@@ -164,7 +182,8 @@ class RemoteMetricsOperator(BaseOperator):
     def _build_run(self) -> AgentRun:
         from airflow_provider_restrack.collect.frames import AgentRun, read_agent_source
 
-        return AgentRun(read_agent_source(), self.window, self.python)
+        patterns = parse_patterns(self.include, self.exclude)
+        return AgentRun(read_agent_source(), self.window, self.python, self.collector, patterns)
 
     def _refuse_failures(self, result: FleetResult, context: Context) -> None:
         # Not at the top: it comes with the models of the database, which cost a parse 200 ms.
@@ -205,5 +224,7 @@ class RemoteMetricsOperator(BaseOperator):
 
 
 def _check_python(python: Any) -> None:
+    if python is None:
+        return
     if not isinstance(python, str) or not python.strip() or not python.isprintable() or python[0] == "-":
         raise ValueError(f"python is {python!r}: give the interpreter's name or path on the hosts, as text")

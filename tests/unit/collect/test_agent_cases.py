@@ -89,3 +89,117 @@ def test_a_file_that_is_cut_off_within_a_line_gives_no_wrong_value_but_null(
 
     assert len(files) >= 15
     assert wrong == []
+
+
+def whole(case: str, patterns: Sequence[tuple[str, str]], folder: Path) -> dict[str, Any]:
+    """Return the sample of a case by these patterns."""
+    return replay(assemble(CASES / case, folder), patterns)
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "total", "of_each"),
+    [
+        ("device_names", "devices", "disk_io_write", "device_write"),
+        ("device_names", "devices", "disk_io_read", "device_read"),
+        ("bond_and_vlan", "interfaces", "network_io_recv", "interface_recv"),
+        ("bond_and_vlan_without_sys", "interfaces", "network_io_recv", "interface_recv"),
+        ("hyper_v_card", "interfaces", "network_io_recv", "interface_recv"),
+    ],
+)
+def test_where_all_is_included_the_total_is_still_that_of_the_default(
+    case: str, kind: str, total: str, of_each: str, tmp_path: Path
+) -> None:
+    default = whole(case, [], tmp_path / "default")
+
+    everything = whole(case, [("include", f"{kind}=*")], tmp_path / "all")
+
+    assert len(everything[of_each]) > len(default[of_each])
+    assert everything[of_each].items() >= default[of_each].items()
+    assert everything[total] == default[total]
+    assert sum(everything[of_each].values()) > default[total]
+
+
+@pytest.mark.parametrize(
+    ("case", "patterns", "of_each", "total"),
+    [
+        pytest.param(
+            "device_names",
+            ["include devices=md127", "include devices=dm-0"],
+            {"md127": "once", "dm-0": "twice"},
+            "device_read disk_io_read",
+            id="a-volume-on-a-raid",
+        ),
+        pytest.param(
+            "device_names",
+            ["include devices=sda1", "include devices=sdb", "include devices=md127"],
+            {"sda1": "once", "sdb": "once", "md127": "twice"},
+            "device_read disk_io_read",
+            id="a-raid-on-a-partition",
+        ),
+        pytest.param(
+            "device_names",
+            ["include devices=loop0"],
+            {"loop0": "once"},
+            "device_read disk_io_read",
+            id="loop",
+        ),
+        pytest.param(
+            "device_names",
+            ["exclude devices=sd?", "exclude devices=cciss/*", "exclude devices=[mx]*"],
+            {"nvme0n1": "once"},
+            "device_read disk_io_read",
+            id="excluded-disks",
+        ),
+        pytest.param(
+            "bond_and_vlan",
+            ["include interfaces=eth[01]", "include interfaces=bond0.42"],
+            {"eth0": "once", "eth1": "once", "bond0.42": "twice"},
+            "interface_recv network_io_recv",
+            id="members-and-a-vlan-without-their-bond",
+        ),
+        pytest.param(
+            "bond_and_vlan",
+            ["include interfaces=bond0", "include interfaces=vlan7", "include interfaces=eth0"],
+            {"bond0": "once", "vlan7": "twice", "eth0": "twice"},
+            "interface_recv network_io_recv",
+            id="a-bond-with-a-vlan-and-a-member",
+        ),
+        pytest.param(
+            "bond_and_vlan",
+            ["include interfaces=vlan7"],
+            {"vlan7": "once"},
+            "interface_recv network_io_recv",
+            id="a-vlan-alone",
+        ),
+    ],
+)
+def test_a_total_counts_each_byte_once_whatever_is_kept(
+    case: str, patterns: list[str], of_each: dict[str, str], total: str, tmp_path: Path
+) -> None:
+    pairs = [(verb, pattern) for verb, _, pattern in (line.partition(" ") for line in patterns)]
+
+    sample = whole(case, pairs, tmp_path / "machine")
+
+    values, whole_value = (sample[name] for name in total.split())
+    assert set(values) == set(of_each)
+    assert whole_value == pytest.approx(sum(values[name] for name in values if of_each[name] == "once"))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "mounts"),
+    [
+        (["exclude mounts=/srv/*"], {"/", "/mnt/My Files", "/mnt/back\\slash", "/mnt/s3/a", "/mnt/s3/b"}),
+        (["include mounts=/srv/bind/*"], {"/", "/srv/bind/of/my files"}),
+        (["include mounts=/mnt/s3/?", "exclude mounts=*b"], {"/", "/mnt/s3/a"}),
+        (["include mounts=/mnt/s3/?", "exclude mounts=/"], {"/mnt/s3/a", "/mnt/s3/b"}),
+    ],
+)
+def test_mounts_are_kept_by_pattern_and_the_root_unless_it_is_excluded(
+    patterns: list[str], mounts: set[str]
+) -> None:
+    table = agent.parse_mounts((CASES / "mounts/1/proc/self/mounts").read_text(encoding="utf-8"))
+    pairs = [(verb, pattern) for verb, _, pattern in (line.partition(" ") for line in patterns)]
+
+    picked = set(agent.pick_mounts(table, pairs))
+
+    assert picked - {"/data/été", "/odd"} == mounts

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -116,6 +116,13 @@ def test_output_without_two_snapshots_is_refused() -> None:
 
 def print_snapshot(folder: Path, tools: Path) -> str:
     """Run the script once over a recorded tree, as if it were the root, and return its second snapshot."""
+    statvfs = json.loads((folder / "statvfs.json").read_text()) if (folder / "statvfs.json").exists() else {}
+    answers = [
+        f'{shlex.quote(point)}) echo statvfs {" ".join(map(str, numbers))} "$point" ;;\n'
+        for point, numbers in statvfs.items()
+    ]
+    otherwise = "*) echo \"stat: '$point': No such file or directory\"; exit 1 ;;\n"
+    (folder / "statvfs.sh").write_text(f"case $point in\n{''.join(answers)}{otherwise}esac\n")
     script = SCRIPT
     for absolute, below in (
         (' /sys/', f' "{folder}"/sys/'),
@@ -147,12 +154,7 @@ def tools(tmp_path: Path) -> Path:
     """A ``stat`` and a ``getconf`` of the recorded machines."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    answer = (
-        f"#!{sys.executable} -I\nimport json, os, sys\n"
-        "numbers = json.load(open(os.environ['FOLDER'] + '/statvfs.json')).get(sys.argv[-1])\n"
-        "if numbers is None: sys.exit(\"stat: '%s': No such file or directory\" % sys.argv[-1])\n"
-        "print('statvfs', *numbers, sys.argv[-1])\n"
-    )
+    answer = '#!/bin/sh\nfor point; do :; done\n. "$FOLDER/statvfs.sh"\n'
     units = "#!/bin/sh\ncase $1 in CLK_TCK) echo 100 ;; *) echo 4096 ;; esac\n"
     for name, text in (("stat", answer), ("getconf", units)):
         (folder / name).write_text(text)
