@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.collect.fleet import Fleet, FleetResult, HostSession
     from airflow_provider_restrack.collect.frames import AgentRun
     from airflow_provider_restrack.collect.inventory import Target
+    from airflow_provider_restrack.collect.rates import CounterStore, Rates
     from airflow_provider_restrack.collect.ssh import SshPolicy
     from airflow_provider_restrack.collect.tiers import Collector
 
+_COUNTERS_KEY = "restrack_counters"
+_RATES = ("window", "since_last_run")
 _COLLECTORS = ("auto", "psutil", "procfs", "sh")
 _MAX_NAMED_HOSTS = 20
 # Far below what a poll of the system and the agent's own limit can count to.
@@ -69,6 +72,9 @@ class RemoteMetricsOperator(BaseOperator):
     :param include: what is measured in the place of the default choice: a dict of ``mounts``, ``devices`` and
         ``interfaces`` to patterns, as a list. Totals still count no byte twice.
     :param exclude: what is left out, as a dict like that of ``include``.
+    :param rates: ``window`` averages rates and CPU shares over ``window``; ``since_last_run`` over the time
+        since the previous successful run of this task, and takes no window. Its counters are in the task's
+        XCom ``restrack_counters``.
     """
 
     template_fields: Sequence[str] = ("hosts", "ssh_conn_id", "labels", "python")
@@ -91,6 +97,7 @@ class RemoteMetricsOperator(BaseOperator):
         collector: Collector = "auto",
         include: Any = None,
         exclude: Any = None,
+        rates: Rates = "window",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -108,12 +115,15 @@ class RemoteMetricsOperator(BaseOperator):
         self.collector = collector
         self.include = include
         self.exclude = exclude
+        self.rates = rates
         # An upstream task that returns None gives no hosts; it does not ask for this machine.
         self._is_local = hosts is None
         self._fleet: Fleet | None = None
         self._killed = False
         self._check_numbers()
         parse_patterns(include, exclude)
+        if rates not in _RATES:
+            raise ValueError(f"rates is {rates!r}: give one of {', '.join(_RATES)}")
         if collector not in _COLLECTORS:
             raise ValueError(f"collector is {collector!r}: give one of {', '.join(_COLLECTORS)}")
         if is_literal(python):
@@ -130,10 +140,14 @@ class RemoteMetricsOperator(BaseOperator):
         :raises TooManyFailedHostsError: if more hosts failed than allowed; the samples are pushed before.
         """
         from airflow_provider_restrack.collect.fleet import Fleet
+        from airflow_provider_restrack.collect.rates import count_sessions
         from airflow_provider_restrack.collect.schedule import SchedulePolicy
 
         targets, open_session = self._prepare_local() if self._is_local else self._prepare_remote()
         policy = SchedulePolicy(self.samples, self.interval, self.concurrency, self.host_timeout)
+        store = self._pull_counters(context) if self.rates == "since_last_run" else None
+        if store is not None:
+            open_session = count_sessions(open_session, store)
         self._fleet = Fleet(targets, policy, open_session)
         if self._killed:
             self._fleet.stop()
@@ -142,6 +156,8 @@ class RemoteMetricsOperator(BaseOperator):
         finally:
             self._fleet = None
         self._refuse_failures(result, context)
+        if store is not None and context.get("ti") is not None:
+            context["ti"].xcom_push(key=_COUNTERS_KEY, value=store.dump(target.host for target in targets))
         return result.samples
 
     def on_kill(self) -> None:
@@ -179,11 +195,25 @@ class RemoteMetricsOperator(BaseOperator):
         conn_ids = {target.ssh_conn_id or self.ssh_conn_id for target in targets}
         return {conn_id: SSHFleetHook(conn_id).policy() for conn_id in sorted(conn_ids)}
 
+    def _pull_counters(self, context: Context) -> CounterStore:
+        """Return the counters that the newest run before this one has left."""
+        from airflow_provider_restrack.collect.rates import CounterStore
+
+        ti = context.get("ti")
+        if ti is None:
+            return CounterStore()
+        found = ti.xcom_pull(
+            task_ids=self.task_id, key=_COUNTERS_KEY, include_prior_dates=True, map_indexes=ti.map_index
+        )
+        return CounterStore(found)
+
     def _build_run(self) -> AgentRun:
         from airflow_provider_restrack.collect.frames import AgentRun, read_agent_source
 
         patterns = parse_patterns(self.include, self.exclude)
-        return AgentRun(read_agent_source(), self.window, self.python, self.collector, patterns)
+        by_run = self.rates == "since_last_run"
+        window = 0.0 if by_run else self.window
+        return AgentRun(read_agent_source(), window, self.python, self.collector, patterns, counters=by_run)
 
     def _refuse_failures(self, result: FleetResult, context: Context) -> None:
         # Not at the top: it comes with the models of the database, which cost a parse 200 ms.
