@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -264,6 +265,19 @@ def test_names_that_are_not_utf_8_reach_the_system_as_they_are_and_json_as_text(
 
     assert sorted(asked) == [b"/", b"/mnt/\xff"]
     assert built["filesystem_usage"] == {"/": 50.0, "/mnt/�": 50.0}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": None, "b": [True, False, 1, -2.5, 1e300, 0.1], "c": {}, "d": []},
+        {'quo"te\\ \n': "\u00e9\u2028\U0001f600"},
+        1795531906.4589717,
+        10**30,
+    ],
+)
+def test_json_is_written_as_the_library_does(value: Any) -> None:
+    assert agent.to_json(value) == json.dumps(value)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,18 @@ def test_the_source_is_one_program_without_the_package_and_the_shell_finds_its_s
             [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         )
     }  # fmt: skip
-    assert imported == {"os", "select", "sys", "time", "threading", "json", "warnings", "fnmatch", "psutil"}
+    assert imported == {
+        "os",
+        "select",
+        "sys",
+        "time",
+        "threading",
+        "_json",
+        "json.encoder",
+        "warnings",
+        "fnmatch",
+        "psutil",
+    }
     script = "".join(line[2:] for line in source.splitlines(keepends=True) if line.startswith("#|"))
     assert script.startswith("pseudo='aufs autofs ")
     assert script.endswith((Path(tiers.__file__).parent / "agent.sh").read_text()[-100:])
