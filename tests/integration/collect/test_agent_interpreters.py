@@ -59,7 +59,15 @@ def version_of(path: str) -> tuple[int, int] | None:
 
 def run(version: str, *arguments: str, env: Mapping[str, str] | None = None) -> dict[str, Any]:
     done = subprocess.run(
-        [interpreters()[version], "-W", "error", "-B", "-", *arguments],
+        [
+            interpreters()[version],
+            "-W",
+            "error",
+            "-B",
+            "-c",
+            "import sys; exec(sys.stdin.read())",
+            *arguments,
+        ],
         input=SOURCE.decode("ascii"),
         capture_output=True,
         text=True,

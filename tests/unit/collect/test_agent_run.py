@@ -16,6 +16,7 @@ from airflow_provider_restrack.collect.tiers import read_agent_source
 if TYPE_CHECKING:
     from pathlib import Path
 
+STDIN = ["-c", "import sys; exec(sys.stdin.read())"]
 SOURCE = read_agent_source().decode("ascii")
 
 
@@ -30,7 +31,7 @@ def agent_file(tmp_path: Path) -> Path:
 def run(*arguments: str, where: str = "-", **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the agent with this interpreter."""
     return subprocess.run(
-        [sys.executable, "-B", where, *arguments],
+        [sys.executable, "-B", *(STDIN if where == "-" else [where]), *arguments],
         input=SOURCE if where == "-" else "",
         capture_output=True,
         text=True,
@@ -130,7 +131,16 @@ def test_modules_beside_it_or_where_a_shell_starts_are_not_taken_for_the_library
     (tmp_path / "agent.py").write_text(SOURCE, encoding="ascii")
 
     done = subprocess.run(
-        [sys.executable, "-B", *flags, where, "--window", "0", "--limit", "20"],
+        [
+            sys.executable,
+            "-B",
+            *flags,
+            *(STDIN if where == "-" else [where]),
+            "--window",
+            "0",
+            "--limit",
+            "20",
+        ],
         input=SOURCE,
         capture_output=True,
         text=True,
@@ -152,7 +162,11 @@ def test_a_mount_that_never_answers_does_not_keep_the_process_from_ending() -> N
     )
 
     done = subprocess.run(
-        [sys.executable, "-B", "-", "--window", "0"], input=stuck, capture_output=True, text=True, timeout=30
+        [sys.executable, "-B", *STDIN, "--window", "0"],
+        input=stuck,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
 
     sample = sample_of(done)

@@ -17,6 +17,7 @@ from airflow_provider_restrack.collect import tiers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+RUN = "import sys; exec(sys.stdin.read())"
 OPTIONS = ["--window", "0.5", "--sentinel", "S"]
 ECHO = '#!/bin/sh\ncat >/dev/null\necho "$0 $*"\n'
 BROKEN = "#!/bin/sh\nexit 127\n"
@@ -66,7 +67,7 @@ def test_a_command_has_nothing_that_a_csh_takes_for_its_own(
 def test_an_interpreter_that_is_named_is_the_only_one() -> None:
     command = tiers.quote_command(tiers.build_command("auto", "my python; rm -rf /", OPTIONS))
 
-    assert shlex.split(command) == ["exec", "my python; rm -rf /", "-B", "-", *OPTIONS]
+    assert shlex.split(command) == ["exec", "my python; rm -rf /", "-B", "-c", RUN, *OPTIONS]
 
 
 def run_with(programs: dict[str, str], folder: Path, command: Sequence[str]) -> tuple[int, str, str]:
@@ -96,11 +97,17 @@ def run_with(programs: dict[str, str], folder: Path, command: Sequence[str]) -> 
 @pytest.mark.parametrize(
     ("programs", "chosen"),
     [
-        pytest.param({"python3": ECHO, "python3.12": ECHO}, "python3 -B - ", id="python3"),
-        pytest.param({"python3.7": ECHO, "python3.11": ECHO}, "python3.11 -B - ", id="newest-versioned"),
-        pytest.param({"python3": BROKEN, "python3.8": ECHO}, "python3.8 -B - ", id="stub-without-python"),
+        pytest.param({"python3": ECHO, "python3.12": ECHO}, f"python3 -B -c {RUN} ", id="python3"),
         pytest.param(
-            {"python3.5": ECHO, "python3": "python3.5", "python3.6": ECHO}, "python3.6 -B - ", id="too-old"
+            {"python3.7": ECHO, "python3.11": ECHO}, f"python3.11 -B -c {RUN} ", id="newest-versioned"
+        ),
+        pytest.param(
+            {"python3": BROKEN, "python3.8": ECHO}, f"python3.8 -B -c {RUN} ", id="stub-without-python"
+        ),
+        pytest.param(
+            {"python3.5": ECHO, "python3": "python3.5", "python3.6": ECHO},
+            f"python3.6 -B -c {RUN} ",
+            id="too-old",
         ),
         pytest.param({"python": ECHO, "python2": ECHO}, "shell ", id="python-2-only"),
         pytest.param({}, "shell ", id="none"),
