@@ -95,6 +95,24 @@ def require_maven() -> str:
     return _require_program("mvn", MAVEN_PACKAGE, "Maven is not found: it downloads Kafka and Cassandra")
 
 
+def require_busybox() -> str:
+    """Return the path of busybox, installed if need be.
+
+    :raises ServiceError: with the command to run, if there is none and it cannot be installed.
+    """
+    return _require_program("busybox", "busybox", "busybox is not found: it stands for hosts without Python")
+
+
+def require_iostat() -> str:
+    """Return the path of iostat, installed if need be.
+
+    :raises ServiceError: with the command to run, if there is none and it cannot be installed.
+    """
+    return _require_program(
+        "iostat", "sysstat", "iostat is not found: the disks' figures are checked with it"
+    )
+
+
 def _require_program(program: str, package: str, reason: str) -> str:
     # The directories of system programs are not on an ordinary user's path in Debian.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SSHD_PLACES))

@@ -1,9 +1,9 @@
-"""Measure this machine once and print the sample as JSON: the one file of the package that runs on the hosts.
+"""Measure this machine once and print the sample as JSON: what runs on the hosts.
 
-It goes to a host's own Python on stdin and leaves nothing there, so it stands alone: Python 3.6 or newer, its
-library, psutil if there is one, else /proc and /sys. Two snapshots, ``--window`` seconds apart, have one form
-whatever the source. What is not known is null, never 0. What fails leaves its own fields null and says so in
-``error``. Maps and totals cover the same disks and interfaces, each byte once.
+It goes to a host's own Python on stdin and leaves nothing there, so with ``fields`` it stands alone: Python
+3.6 or newer, its library, psutil if there is one, else /proc and /sys. Two snapshots, ``--window`` seconds
+apart, have one form whatever the source. What is not known is null, never 0. What fails leaves its own fields
+null and says so in ``error``. Totals cover the disks and interfaces of the maps, each byte once.
 """
 
 import os
@@ -11,26 +11,22 @@ import select
 import sys
 import time
 
+# The worker puts the text of that module in the place of this statement: a host gets one file.
+from airflow_provider_restrack.collect.fields import (
+    COUNTERS,
+    CPU_PARTS,
+    STATES,
+    build,
+    clean,
+    disk_fields,
+    memory_fields,
+    reason_of,
+)
+
 FILESYSTEMS_S = 2.0  # how long all mounts together may delay the sample: a dead NFS server never answers
 NO_LIMIT = 1 << 60  # cgroup v1 writes "no limit" as the largest multiple of the page size
 SECTOR_BYTES = 512  # the unit of /proc/diskstats, whatever the disk's own sectors are
 DIGITS = "0123456789"
-STATES = {  # the sections that need one snapshot, and the fields that each reads
-    "memory": "memory_total memory_used memory_available memory_usage swap_total swap_used swap_usage",
-    "load": "load_1m load_5m load_15m",
-    "boot": "boot_id uptime",
-    "tasks": "process_running process_blocked",
-    "process_count": "process_count",
-    "open_files": "open_files",
-    "tcp_connections": "tcp_connections",
-    "pressure": "pressure_cpu pressure_memory pressure_io",
-    "disk": "disk_usage disk_total disk_used disk_free filesystem_usage filesystem_free inode_usage",
-}
-
-# Without "guest" and "guest_nice": the kernel counts them in "user" and "nice" already.
-CPU_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
-CPU_PARTS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-
 # Filesystems that keep no files, are full by design, or show another one's files. "/" counts whatever it is.
 PSEUDO_FILESYSTEMS = """
 aufs autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devfs devpts devtmpfs efivarfs fdescfs fusectl
@@ -93,14 +89,6 @@ def parse_meminfo(text):
     return memory_fields(info["MemTotal"], available, swap, None if unused is None else swap - unused)
 
 
-def memory_fields(total, available, swap, swap_used):
-    """Return the fields of memory and swap, which has no usage where there is none."""
-    used = total - available
-    memory = {"memory_total": total, "memory_used": used, "memory_available": available}
-    shares = {"memory_usage": percent(used, total), "swap_usage": percent(swap_used, swap)}
-    return dict(memory, swap_total=swap, swap_used=swap_used, **shares)
-
-
 def parse_diskstats(text):
     """Return bytes read and written and busy seconds of each block device, partitions included."""
     devices = {}
@@ -157,15 +145,30 @@ def parse_cgroup(text):
     return paths
 
 
-def pick_mounts(mounts):
+def keep(kind, names, usual, patterns):
+    """Return what is measured: the usual or, with "/", what patterns include; less what they exclude."""
+    if not patterns:
+        return list(usual)
+    from fnmatch import fnmatchcase
+
+    def matches(name, verb):
+        return any(fnmatchcase(kind + "=" + name, pattern) for v, pattern in patterns if v == verb)
+
+    if any(verb == "include" and pattern.startswith(kind + "=") for verb, pattern in patterns):
+        usual = [name for name in names if name == "/" or matches(name, "include")]
+    return [name for name in usual if not matches(name, "exclude")]
+
+
+def pick_mounts(mounts, patterns=()):
     """Return the mount points to measure: real filesystems, each once, at its shortest mount point."""
     visible = {point: (device, kind) for device, point, kind in mounts}  # the last one hides those below it
     shortest, pseudo = {}, PSEUDO_FILESYSTEMS.split()
-    for mountpoint, (device, kind) in visible.items():
+    usual = [point for point in visible if visible[point][1] not in pseudo or point == "/"]
+    for mountpoint in keep("mounts", visible, usual, patterns):
         # A path or a server names one filesystem; a word such as "s3fs" can name several.
+        device = visible[mountpoint][0]
         key = device if device.startswith("/") or ":" in device else (device, mountpoint)
-        if kind not in pseudo or mountpoint == "/":
-            shortest[key] = min(shortest.get(key, mountpoint), mountpoint, key=len)
+        shortest[key] = min(shortest.get(key, mountpoint), mountpoint, key=len)
     return sorted(shortest.values())
 
 
@@ -180,6 +183,13 @@ def pick_disks(names, slaves):
     return [n for n in disks if n.rstrip(DIGITS) == n or n.rstrip(DIGITS) not in stems]
 
 
+def disk_of(name, names):
+    """Return the disk of a partition, in a list: sda of sda1, nvme0n1 of nvme0n1p1; none of anything else."""
+    stem = name.rstrip(DIGITS)
+    disk = stem[:-1] if stem[-1:] == "p" and stem[-2:-1].isdigit() else stem
+    return [disk] if disk != name and disk in names else []
+
+
 def pick_interfaces(names):
     """Return the interfaces without those that their names tell to be inner ones, tunnels or VLANs."""
     prefixes = tuple(OTHER_INTERFACE_PREFIXES.split())
@@ -190,9 +200,12 @@ def pick_interfaces(names):
 class Procfs:
     """A snapshot's source: files of /proc and /sys below ``root``, each read once, and what went wrong."""
 
-    def __init__(self, root="/", lib=None):
+    collector = "procfs"
+
+    def __init__(self, root="/", lib=None, patterns=()):
         self.root = root
         self.lib = lib
+        self.patterns = patterns  # pairs such as ("exclude", "mounts=/mnt/*")
         self.problems = []
         self._texts = {}
 
@@ -228,6 +241,10 @@ class Procfs:
         """Return the time that windows are measured by, in seconds."""
         return time.monotonic()
 
+    def unit(self, name):
+        """Return a unit that the kernel counts in: SC_CLK_TCK a second, SC_PAGE_SIZE bytes."""
+        return os.sysconf(name)
+
     def statvfs(self, mountpoint):
         """Return (block size, blocks, free, free to users, inodes, free inodes) of a mounted filesystem."""
         # As bytes: under LANG=C, Python 3.6 cannot encode a path that has letters beyond ASCII.
@@ -249,39 +266,64 @@ class Procfs:
         return getattr(self, "_" + name)()
 
     def _cpu(self):
-        return parse_stat(self.text("proc/stat"), os.sysconf("SC_CLK_TCK"))
+        return parse_stat(self.text("proc/stat"), self.unit("SC_CLK_TCK"))
 
     def _disk_io(self, devices=None):
         devices = parse_diskstats(self.text("proc/diskstats")) if devices is None else devices
         slaves = {name: self.names("sys/block/%s/slaves" % name) for name in self.names("sys/block")}
-        return {name: devices[name] for name in pick_disks(devices, slaves or None)}
+        usual = pick_disks(devices, slaves or None)
+        lower = {n: slaves.get(n.replace("/", "!")) or disk_of(n, devices) for n in devices}
+        return self._count_once("devices", devices, usual, lower, set())
 
     def _network(self, interfaces=None):
+        """Read the interfaces without those whose bytes are counted on another one."""
         interfaces = parse_net_dev(self.text("proc/net/dev")) if interfaces is None else interfaces
-        names = pick_interfaces(interfaces)
-        return {name: interfaces[name] for name in sorted(set(names) - self._stacked(names))}
+        usual = pick_interfaces(interfaces)
+        lower, sums = self._links(interfaces if self.patterns else usual)
+        members = {member for name in sums for member in lower[name]}
+        usual = [n for n in usual if n not in members and (n in sums or n not in lower)]
+        return self._count_once("interfaces", interfaces, usual, lower, sums)
 
-    def _stacked(self, names):
-        """Return the interfaces whose bytes are counted on another one.
+    def _links(self, names):
+        """Return what interfaces stand on, and which of them count the bytes of all that they stand on.
 
-        A bond counts its members' bytes, and so does a Hyper-V guest's card: members go. The bytes of a VLAN,
-        macvlan, team or bridge are counted on what it stands on: it goes itself.
+        A bond counts its members' bytes, and so does a Hyper-V guest's card. The bytes of a VLAN, macvlan,
+        team or bridge are counted on what it stands on.
         """
-        stacked = set(self.names("proc/net/vlan"))
+        lower, sums = {name: [] for name in self.names("proc/net/vlan")}, set()
+        for name in names:
+            entries = self.names("sys/class/net/" + name)
+            below = [entry[6:] for entry in entries if entry.startswith(("lower_", "slave_"))]
+            if below or "bridge" in entries:
+                lower[name] = below
+            if below and ("bonding" in entries or "device" in entries):
+                sums.add(name)
         for bond in self.names("proc/net/bonding"):
             lines = (self.find("proc/net/bonding/" + bond) or "").split("\n")
-            stacked.update(line[17:] for line in lines if line.startswith("Slave Interface: "))
-        entries = {name: self.names("sys/class/net/" + name) for name in names}
-        sums = {name for name in names if "bonding" in entries[name] or "device" in entries[name]}
-        for name in names:
-            stands = any(entry.startswith("lower_") or entry == "bridge" for entry in entries[name])
-            master = os.path.join(self.root, "sys/class/net", name, "master")
-            member = "master" in entries[name] and os.path.basename(os.readlink(master)) in sums
-            stacked.update([name] if member or (stands and name not in sums) else [])
-        return stacked
+            lower[bond] = [line[17:] for line in lines if line.startswith("Slave Interface: ")]
+            sums.add(bond)
+        return lower, sums
+
+    def _count_once(self, kind, counters, usual, lower, sums):
+        """Return the counters of what is kept; ``once`` where no other one that is kept has the same bytes.
+
+        What is neither usual nor on anything known, as a loop device or a tunnel, may be on any usual one.
+        """
+        names = keep(kind, counters, usual, self.patterns)
+        members = {member for name in sums for member in lower[name]}
+        double = set()
+        for name in names if self.patterns else ():
+            below, queue = set(), [name]
+            while queue:
+                top = queue.pop()
+                known = lower.get(top) or (() if top in members or top in usual else usual)
+                queue.extend(set(known) - below)
+                below.update(known)
+            double.update(below if name in sums else [name] if (below - {name}).intersection(names) else ())
+        return {name: dict(counters[name], once=name not in double) for name in names}
 
     def _swap(self):
-        pages, size = parse_keyed(self.text("proc/vmstat")), os.sysconf("SC_PAGE_SIZE")
+        pages, size = parse_keyed(self.text("proc/vmstat")), self.unit("SC_PAGE_SIZE")
         return {key: pages["pswp" + key] * size for key in ("in", "out") if "pswp" + key in pages}
 
     def _container(self):
@@ -355,10 +397,16 @@ class Procfs:
         return {"pressure_" + key: parse_pressure(self.find("proc/pressure/" + key)) for key in keys}
 
     def _disk(self, mounts=None):
-        """Measure each filesystem in a thread: the call of a dead one cannot be ended, and hinders none."""
+        mounts = mounts or parse_mounts(self.text("proc/self/mounts"))
+        return disk_fields(self.ask(pick_mounts(mounts, self.patterns)))
+
+    def ask(self, mountpoints):
+        """Return what statvfs says of each mount point that answers in time.
+
+        Each is asked in a thread: the call of a dead one cannot be ended, and hinders none.
+        """
         import threading
 
-        mountpoints = pick_mounts(mounts or parse_mounts(self.text("proc/self/mounts")))
         answers = {}
 
         def ask(mountpoint):
@@ -377,11 +425,13 @@ class Procfs:
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 self.problems.append("disk: %s gives no answer in %g s" % (mountpoint, FILESYSTEMS_S))
-        return disk_fields(dict(answers))
+        return dict(answers)
 
 
 class Psutil(Procfs):
     """A snapshot's source: psutil, and the files of /proc for what psutil does not know or fails at."""
+
+    collector = "psutil"
 
     def read(self, name):
         """Read one section; None if this kind of system does not have it."""
@@ -445,233 +495,74 @@ class Psutil(Procfs):
         return super()._disk([(p.device, p.mountpoint, p.fstype) for p in partitions])
 
 
-class Recorded(Procfs):
-    """A snapshot's source: a folder of ``proc`` and ``sys`` trees, with ``time`` and ``statvfs.json``."""
-
-    def clock(self):
-        """Return the recorded time in epoch seconds, or None."""
-        return float(self.text("time")) if self.find("time") else None
-
-    def statvfs(self, mountpoint):
-        """Return the recorded numbers of a mount point."""
-        import json
-
-        return json.loads(self.text("statvfs.json"))[mountpoint]
-
-
-def disk_fields(answers):
-    """Return the fields of filesystems as df reckons: blocks kept for root are neither used nor available."""
-    usage, free, inodes, root = {}, {}, {}, {}
-    for mountpoint, (size, blocks, unused, available, files, unused_files) in answers.items():
-        if blocks:
-            available = available if available <= blocks else 0  # BSD: below zero, once root uses its reserve
-            usage[mountpoint] = percent(blocks - unused, blocks - unused + available)
-            free[mountpoint] = available * size
-            inodes[mountpoint] = percent(files - unused_files, files)
-            if mountpoint == "/":
-                root = {"disk_total": blocks * size, "disk_used": (blocks - unused) * size}
-    maps = {"filesystem_usage": usage, "filesystem_free": free, "inode_usage": inodes} if usage else {}
-    return dict(root, disk_usage=usage.get("/"), disk_free=free.get("/"), **maps)
-
-
-def reason_of(error):
-    """Return an exception in one short line."""
-    text = str(error) if isinstance(error, ValueError) else "%s %s" % (type(error).__name__, error)
-    if isinstance(error, OSError) and error.filename:
-        text = "%s: %s" % (os.fsdecode(error.filename), error.strerror)
-    return " ".join(text.replace(";", ",").split())[:160]
-
-
-def build(before, after):
-    """Return the fields of two snapshots, the first of the counters alone, and what went wrong."""
-    first, last = before.get("clock"), after.get("clock")
-    elapsed = last - first if first is not None and last is not None and last > first else None
-    sample, problems = {"window_seconds": elapsed}, []
-    for section, names in STATES.items():
-        sample.update((name, (after.get(section) or {}).get(name)) for name in names.split())
-    for section, builder in zip(COUNTERS, BUILDERS):
-        try:
-            fields = builder(before.get(section), after.get(section), elapsed)
-        except Exception as error:
-            problems.append("%s: %s" % (section, reason_of(error)))
-            fields = builder(None, None, None)  # the names, each null
-        sample.update(fields)
-    return {name: clean(value) for name, value in sample.items()}, problems
-
-
-def clean(value):
-    """Return a value as JSON takes it: finite, to three decimals, its names in UTF-8."""
-    if isinstance(value, float):
-        return round(value, 3) if abs(value) < float("inf") else None
-    if isinstance(value, dict):
-        return {clean(key): clean(number) for key, number in value.items() if clean(number) is not None}
-    if isinstance(value, list):
-        return None if None in value else [clean(number) for number in value]
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return value
-
-
-def percent(part, whole):
-    """Return a share from 0 to 100, None if a value is unknown or there is nothing to share."""
-    return None if part is None or not whole else min(100.0, max(0.0, 100.0 * part / whole))
-
-
-def rate(first, last, elapsed):
-    """Return the growth per second, None if a value is unknown or the counter went back."""
-    known = elapsed is not None and first is not None and last is not None
-    return (last - first) / elapsed if known and last >= first else None
-
-
-def rates_of(first, last, key, elapsed):
-    """Return the rates of one counter of the devices that both snapshots have, None if they are unknown."""
-    if first is None or last is None:
-        return None
-    rates = {name: rate(first[name][key], last[name][key], elapsed) for name in last if name in first}
-    rates = {name: value for name, value in rates.items() if value is not None}
-    return rates if rates or not last else None
-
-
-def sum_of(values):
-    """Return the sum of the known values, None of nothing: what was not measured is not zero."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def shares_of(first, last):
-    """Return the shares of CPU time between two readings, none if a counter went back.
-
-    The kernel books a wait that goes on as idle or iowait by what is outstanding when it is read, so either
-    can shrink while the other grows: their sum counts, and only ``iowait`` itself is unknown then.
-    """
-    grown = {part: last[part] - first[part] for part in CPU_PARTS if part in first and part in last}
-    busy = [grown[part] for part in CPU_BUSY if part in grown]
-    idle, waited = grown.get("idle", 0), grown.get("iowait", 0)
-    whole = sum(busy) + idle + waited
-    if not busy or min(busy) < 0 or idle + waited < -1e-6 or whole <= 0:  # psutil's seconds are not exact
-        return {}
-    shares = {part: percent(value, whole) for part, value in grown.items()}
-    if min(idle, waited) < 0:
-        shares.pop("iowait", None)
-    return dict(shares, usage=percent(sum(busy), whole))
-
-
-def _build_cpu(first, last, _elapsed):
-    was, cores = (first or {}).get("cores") or {}, (last or {}).get("cores") or {}
-    times = (last or {}).get("total") or {}
-    shares = shares_of((first or {}).get("total") or {}, times)
-    usages = [shares_of(was[n], cores[n]).get("usage") for n in cores] if list(was) == list(cores) else []
-    return {
-        "cpu_usage": shares.get("usage"),
-        "cpu_user": sum_of(shares.get(part) for part in ("user", "nice")),
-        "cpu_system": sum_of(shares.get(part) for part in ("system", "irq", "softirq")),
-        "cpu_iowait": shares.get("iowait"),
-        "cpu_steal": shares.get("steal"),
-        "cpu_count": len(cores) or None,
-        "cpu_core_usage": usages or None,
-        "cpu_busy_seconds": sum_of(times.get(part) for part in CPU_BUSY),
-        "cpu_total_seconds": sum_of(times.values()),
-    }
-
-
-def _build_disk_io(first, last, elapsed):
-    read, write, busy = (rates_of(first, last, key, elapsed) for key in ("read", "write", "busy"))
-    busy = None if busy is None else {name: percent(share, 1) for name, share in busy.items()}
-    counters = (last or {}).values()
-    return {
-        "disk_io_read": sum_of((read or {}).values()),
-        "disk_io_write": sum_of((write or {}).values()),
-        "disk_io_busy": max(busy.values()) if busy else None,
-        "device_read": read,
-        "device_write": write,
-        "device_busy": busy,
-        "disk_read_bytes": sum_of(c["read"] for c in counters),
-        "disk_write_bytes": sum_of(c["write"] for c in counters),
-    }
-
-
-def _build_network(first, last, elapsed):
-    keys = ("recv", "sent", "errors", "drops")
-    recv, sent, errors, drops = (rates_of(first, last, key, elapsed) for key in keys)
-    counters = (last or {}).values()
-    return {
-        "network_io_recv": sum_of((recv or {}).values()),
-        "network_io_sent": sum_of((sent or {}).values()),
-        "network_errors": sum_of((errors or {}).values()),
-        "network_drops": sum_of((drops or {}).values()),
-        "interface_recv": recv,
-        "interface_sent": sent,
-        "network_recv_bytes": sum_of(c["recv"] for c in counters),
-        "network_sent_bytes": sum_of(c["sent"] for c in counters),
-    }
-
-
-def _build_swap(first, last, elapsed):
-    first, last = first or {}, last or {}
-    return {"swap_" + key: rate(first.get(key), last.get(key), elapsed) for key in ("in", "out")}
-
-
-def _build_container(first, last, elapsed):
-    first, last = first or {}, last or {}
-    cpus = rate(first.get("cpu_seconds"), last.get("cpu_seconds"), elapsed)
-    return {
-        "container_cpu_usage": percent(cpus, last.get("cpus")),
-        "container_memory_usage": percent(last.get("memory_used"), last.get("memory_limit")),
-        "container_memory_limit": last.get("memory_limit"),
-    }
-
-
-BUILDERS = (_build_cpu, _build_disk_io, _build_network, _build_swap, _build_container)
-COUNTERS = tuple(builder.__name__[7:] for builder in BUILDERS)  # read first: their windows are equal
-
-
 def measure(first, last, window):
-    """Return the sample of two sources, the second asked ``window`` seconds after the first."""
+    """Return the sample and the counters of two sources, asked ``window`` seconds apart."""
     before = first.take(COUNTERS)
     if window:
         time.sleep(max(0.0, before["clock"] + window - first.clock()))
-    fields, problems = build(before, last.take(COUNTERS + tuple(STATES)))
+    after = last.take(COUNTERS + tuple(STATES))
+    fields, problems = build(before, after)
     problems = list(dict.fromkeys(first.problems + last.problems + problems))
     error = clean("; ".join(problems))[:1000] or None
-    collector = "psutil" if isinstance(last, Psutil) else "procfs"
-    return dict(fields, outcome="partial" if problems else "ok", error=error, collector=collector)
+    outcome = "partial" if problems else "ok"
+    counters = {name: after[name] for name in COUNTERS if name in after}
+    return dict(fields, outcome=outcome, error=error, collector=last.collector), counters
 
 
 def sources_of(options):
     """Return the two sources that the options ask for."""
-    if options["snapshots"]:
-        return [Recorded(os.path.join(options["snapshots"], number)) for number in ("0", "1")]
+    patterns = options["patterns"]
     if options["collector"] != "procfs":
         try:
             import psutil
 
-            return [Psutil("/", psutil), Psutil("/", psutil)]
+            return [Psutil("/", psutil, patterns), Psutil("/", psutil, patterns)]
         except Exception:  # missing, or built for another Python, which raises more than ImportError
             if options["collector"] == "psutil":
                 raise
-    return [Procfs(), Procfs()]
+    return [Procfs("/", None, patterns), Procfs("/", None, patterns)]
 
 
 def parse_options(arguments):
     """Return the options; by hand, because argparse takes longer to import than a machine to read."""
-    options = {"window": 1.0, "sentinel": "restrack", "limit": None, "collector": "auto", "snapshots": None}
+    options = {"window": 1.0, "sentinel": "restrack", "limit": None, "collector": "auto", "counters": "no"}
+    patterns = []
     for flag, value in zip(arguments[::2], arguments[1::2] + [None]):
-        if flag[:2] != "--" or flag[2:] not in options or value is None:
-            raise ValueError("%s: no option, or no value; there are --%s" % (flag, " --".join(options)))
-        options[flag[2:]] = float(value) if flag in ("--window", "--limit") else value
+        name = flag[2:] if flag[:2] == "--" else None
+        if value is None or name not in options and name not in ("include", "exclude"):
+            names = list(options) + ["include", "exclude"]
+            raise ValueError("%s: no option, or no value; there are --%s" % (flag, " --".join(names)))
+        if name in options:
+            options[name] = float(value) if name in ("window", "limit") else value
+        else:
+            patterns.append((name, value))
     seconds = (options["window"], options["limit"] or 0)
     if not all(0 <= s < 1e6 for s in seconds) or options["collector"] not in ("auto", "psutil", "procfs"):
         raise ValueError("--window and --limit are seconds, --collector is auto, psutil or procfs")
-    return options
+    return dict(options, patterns=patterns)
+
+
+def to_json(value):
+    """Return a cleaned value as JSON; the library's json takes longer to import than a machine to read."""
+    try:
+        from _json import encode_basestring_ascii as quote
+    except ImportError:  # not CPython
+        from json.encoder import encode_basestring_ascii as quote
+    if isinstance(value, dict):
+        return "{%s}" % ", ".join(quote(key) + ": " + to_json(value[key]) for key in value)
+    if isinstance(value, list):
+        return "[%s]" % ", ".join(to_json(item) for item in value)
+    if isinstance(value, str):
+        return quote(value)
+    return "null" if value is None else repr(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def main(arguments):
     """Print the greeting, measure, print the sample; return the exit status."""
-    import json
     import threading
 
     def say(kind, value):  # one line at once: what else a shell prints may stand before and after it
-        print("%s:%s %s" % (options["sentinel"], kind, json.dumps(value, allow_nan=False)), flush=True)
+        print("%s:%s %s" % (options["sentinel"], kind, to_json(value)), flush=True)
 
     def end_in_time():  # or when nobody reads any more: once the connection is cut, nobody else would
         poll = select.poll()
@@ -688,9 +579,10 @@ def main(arguments):
     except (ValueError, ImportError) as error:
         sys.stderr.write("agent: %s\n" % error)
         return 2
-    recorded = options["snapshots"] is not None
-    sample = measure(first, last, 0 if recorded else options["window"])
-    say("sample", dict(sample, host_time=(last.clock() if recorded else None) or time.time()))
+    sample, counters = measure(first, last, options["window"])
+    if options["counters"] == "yes":
+        sample["counters"] = clean(counters)
+    say("sample", dict(sample, host_time=time.time()))
     return 0
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-import shlex
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_restrack.collect import tiers
 from airflow_provider_restrack.collect.sample import CollectError, Reading, excerpt
+from airflow_provider_restrack.collect.transcript import read_transcript
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,35 +22,46 @@ _EXCERPT_BYTES = 2048
 _CLOCK_TOLERANCE_S = 0.002
 # An interpreter that takes seconds to start on a busy host widens the bounds until their middle says nothing.
 _MAX_SKEW_ERROR_S = 1.0
-_AGENT_PATH = Path(__file__).with_name("agent.py")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRun:
-    """How the agent is run: its source, the interpreter's name on the host, and the window of rates (s)."""
+    """How the agent is run.
+
+    :param source: what it is sent on standard input.
+    :param window_s: what rates are averaged over; 0 where only counters are wanted.
+    :param python: the interpreter's name on the host; None to look for one.
+    :param patterns: pairs such as ``("exclude", "mounts=/mnt/*")``.
+    :param counters: whether the sample has its counters beside its fields.
+    """
 
     source: bytes
     window_s: float = 1.0
-    python: str = "python3"
+    python: str | None = None
+    collector: tiers.Collector = "auto"
+    patterns: tuple[tuple[str, str], ...] = ()
+    counters: bool = False
 
-    def arguments(self, sentinel: str, limit_s: float) -> list[str]:
-        """Return the interpreter's arguments; after ``limit_s`` the agent ends itself, whatever became of
+    def arguments(self, sentinel: str, limit_s: float, python: str | None = None) -> list[str]:
+        """Return the program and its arguments; after ``limit_s`` the agent ends itself, whatever became of
         us.
+
+        :param python: the interpreter, where it is known better than by this run.
         """
         window, limit = f"{self.window_s:g}", f"{max(limit_s, 1.0):.1f}"
-        return ["-B", "-", "--window", window, "--sentinel", sentinel, "--limit", limit]
+        options = ["--window", window, "--sentinel", sentinel, "--limit", limit]
+        options += [word for verb, pattern in self.patterns for word in (f"--{verb}", pattern)]
+        options += ["--counters", "yes"] if self.counters else []
+        return tiers.build_command(self.collector, python or self.python, options)
 
     def command(self, sentinel: str, limit_s: float) -> str:
-        """Return the command for a login shell: ``exec`` leaves no shell behind that waits for the agent."""
-        return "exec " + " ".join(
-            shlex.quote(part) for part in [self.python, *self.arguments(sentinel, limit_s)]
-        )
+        """Return the command for a login shell."""
+        return tiers.quote_command(self.arguments(sentinel, limit_s))
 
 
-@cache
 def read_agent_source() -> bytes:
-    """Return the source of the agent that is sent to hosts."""
-    return _AGENT_PATH.read_bytes()
+    """Return what is sent to hosts."""
+    return tiers.read_agent_source()
 
 
 def new_sentinel() -> str:
@@ -69,6 +79,9 @@ class FrameScanner:
         self._sentinel = sentinel.encode()
         self._hello = f"{sentinel}:hello ".encode()
         self._sample = f"{sentinel}:sample ".encode()
+        self._begin = f"{sentinel}:begin".encode()
+        self._end = f"{sentinel}:end ".encode()
+        self._transcript: list[bytes] | None = None
         self._limit = limit
         self._partial = bytearray()
         self._total = 0
@@ -91,9 +104,12 @@ class FrameScanner:
         lines = bytes(self._partial[:end])
         del self._partial[:end]
         # Millions of other lines would hold up the threads of the hosts that are well.
-        for line in lines.split(b"\n") if self._sentinel in lines else ():
-            if self.sample is None:
-                self._take_line(line, now)
+        if self._transcript is not None and self._sentinel not in lines:
+            self._transcript.append(lines)
+        else:
+            for line in lines.splitlines(keepends=True) if self._sentinel in lines else ():
+                if self.sample is None:
+                    self._take_line(line, now)
         return self.sample is not None
 
     def finish(self, now: datetime) -> bool:
@@ -131,6 +147,12 @@ class FrameScanner:
         )
 
     def _take_line(self, line: bytes, now: datetime) -> None:
+        if self._transcript is not None:
+            self._take_transcript(self._transcript, line, now)
+            return
+        if self._begin in line:
+            self._transcript = []
+            return
         start = line.find(self._sample)
         if start >= 0:
             self.sample = _read_json(line[start + len(self._sample) :], "sample")
@@ -140,6 +162,19 @@ class FrameScanner:
         if start >= 0 and self.hello is None:
             host_time = _finite(_read_json(line[start + len(self._hello) :], "hello").get("time"))
             self.hello = None if host_time is None else (host_time, now)
+
+    def _take_transcript(self, transcript: list[bytes], line: bytes, now: datetime) -> None:
+        """Take what a shell prints of a host without Python: all lines up to the last one."""
+        if not line.startswith(self._end):
+            transcript.append(line)
+            return
+        end = _read_json(line[len(self._end) :], "end")
+        try:
+            self.sample = read_transcript(b"".join(transcript), self._sentinel.decode())
+        except ValueError as error:
+            raise CollectError("parse_error", f"garbled output of the host's shell: {error}") from error
+        self.sample["host_time"] = end.get("time")
+        self.received_at = now
 
 
 def estimate_clock_skew(
@@ -170,18 +205,24 @@ def estimate_clock_skew(
 
 
 def explain_silence(
-    scanner: FrameScanner, exit_status: int | None, stderr: bytes, python: str
+    scanner: FrameScanner, exit_status: int | None, stderr: bytes, python: str | None
 ) -> CollectError:
     """Decide what it means that the command ended without a sample.
 
     :param exit_status: of the command; None or negative if it is not known, as when a signal ended it.
     """
+    python = python or tiers.PYTHONS[0]
     said = excerpt(stderr) or excerpt(scanner.head)
     if scanner.hello is None and _lacks_python(exit_status, stderr, python):
         return CollectError(
             "no_python",
             f"the host has no {python!r} that runs (exit status {exit_status}: {said!r}): install Python 3.6"
             " or newer there, or name its interpreter with the operator's argument `python`",
+        )
+    if exit_status == 2 and b"agent: No module named 'psutil'" in stderr:
+        return CollectError(
+            "no_python",
+            f"{python!r} of the host has no psutil: install it there, or let collector be auto or procfs",
         )
     if scanner.hello is not None and exit_status == 3:
         return CollectError("timeout", "the agent ended itself at its time limit: raise host_timeout")

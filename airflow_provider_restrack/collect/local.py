@@ -49,10 +49,10 @@ class LocalSession:
         :raises CollectError: with the outcome of the row.
         """
         sentinel = new_sentinel()
-        arguments = self._run.arguments(sentinel, deadline - clock.monotonic())
+        arguments = self._run.arguments(sentinel, deadline - clock.monotonic(), self._python)
         try:
             process = self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script
-                [self._python, *arguments],
+                arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

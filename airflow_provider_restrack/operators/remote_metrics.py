@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_restrack.collect.inventory import is_file, parse_hosts, parse_labels
+from airflow_provider_restrack.collect.patterns import parse_patterns
 from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.collect.fleet import Fleet, FleetResult, HostSession, Progress
     from airflow_provider_restrack.collect.frames import AgentRun
     from airflow_provider_restrack.collect.inventory import Target
+    from airflow_provider_restrack.collect.rates import CounterStore, Rates
     from airflow_provider_restrack.collect.ssh import SshPolicy
+    from airflow_provider_restrack.collect.tiers import Collector
     from airflow_provider_restrack.load.published import PublishedPolicy
 
+_COUNTERS_KEY = "restrack_counters"
+_RATES = ("window", "since_last_run")
+_COLLECTORS = ("auto", "psutil", "procfs", "sh")
 _MAX_NAMED_HOSTS = 20
 # Far below what a poll of the system and the agent's own limit can count to.
 _MAX_SECONDS = 86_400
@@ -50,8 +56,8 @@ class RemoteMetricsOperator(BaseOperator):
 
     Each sample has every field of the metrics reference except ``day``; what is unknown is null. A host that
     cannot be sampled has a row too, with ``up`` false, an ``outcome`` and an ``error`` that says what to do.
-    Nothing is installed on a host: the agent is sent to the host's own Python (3.6 or newer) and leaves
-    nothing.
+    Nothing is installed on a host: the agent is sent to the host's own Python (3.6 or newer), or to its
+    shell where there is none, and leaves nothing.
 
     .. note::
         A list of some hundred samples is all that XCom in Airflow's database should hold: above 1 MiB the
@@ -77,7 +83,16 @@ class RemoteMetricsOperator(BaseOperator):
         XCom: a publish task with ``trigger_rule="all_done"`` gets them.
     :param labels: labels of every sample; a host's own labels win. (templated)
     :param python: the interpreter on the hosts: a name on the login's PATH, or a path, absolute or below the
-        login's home. The local machine is sampled with the worker's own. (templated)
+        login's home. None looks for one under its usual names. The local machine is sampled with the
+        worker's own. (templated)
+    :param collector: what reads a host's figures: ``psutil`` or ``procfs`` with the host's Python, ``sh``
+        with its shell; ``auto`` is the first of them that the host has.
+    :param include: what is measured in the place of the default choice: a dict of ``mounts``, ``devices`` and
+        ``interfaces`` to patterns, as a list. Totals still count no byte twice.
+    :param exclude: what is left out, as a dict like that of ``include``.
+    :param rates: ``window`` averages rates and CPU shares over ``window``; ``since_last_run`` over the time
+        since the previous successful run of this task, and takes no window. Its counters are in the task's
+        XCom ``restrack_counters``.
     :param topic: an existing topic to publish each sample to as it arrives, keyed by host; the task then
         returns a summary in place of the samples. A retry asks only the hosts that the tries before it have
         published no sample of that is ``up``. (templated)
@@ -108,7 +123,11 @@ class RemoteMetricsOperator(BaseOperator):
         host_timeout: float = 30.0,
         max_failed_fraction: float = 1.0,
         labels: Any = None,
-        python: str = "python3",
+        python: str | None = None,
+        collector: Collector = "auto",
+        include: Any = None,
+        exclude: Any = None,
+        rates: Rates = "window",
         topic: str | None = None,
         kafka_config_id: str = "kafka_default",
         **kwargs: Any,
@@ -126,6 +145,10 @@ class RemoteMetricsOperator(BaseOperator):
         self.max_failed_fraction = max_failed_fraction
         self.labels = labels
         self.python = python
+        self.collector = collector
+        self.include = include
+        self.exclude = exclude
+        self.rates = rates
         self.topic = topic
         self.kafka_config_id = kafka_config_id
         self._is_published = topic is not None
@@ -134,6 +157,11 @@ class RemoteMetricsOperator(BaseOperator):
         self._fleet: Fleet | None = None
         self._killed = False
         self._check_numbers()
+        parse_patterns(include, exclude)
+        if rates not in _RATES:
+            raise ValueError(f"rates is {rates!r}: give one of {', '.join(_RATES)}")
+        if collector not in _COLLECTORS:
+            raise ValueError(f"collector is {collector!r}: give one of {', '.join(_COLLECTORS)}")
         if is_literal(python):
             _check_python(python)
         if is_literal(labels):
@@ -148,13 +176,18 @@ class RemoteMetricsOperator(BaseOperator):
         :raises TooManyFailedHostsError: if more hosts failed than allowed; the output is pushed before.
         """
         plan = self._prepare_local() if self._is_local else self._prepare_remote()
+        store = self._pull_counters(context) if self.rates == "since_last_run" else None
+        if store is not None:
+            plan = _count_rates(plan, store)
         if self._is_published:
             result, output = self._publish(plan, context)
             self._refuse_failures(result, output, context)
+            self._push_counters(plan, store, context)
             return output
         result = self._run(plan)
         self._warn_of_size(result)
         self._refuse_failures(result, result.samples, context)
+        self._push_counters(plan, store, context)
         return result.samples
 
     def on_kill(self) -> None:
@@ -270,10 +303,30 @@ class RemoteMetricsOperator(BaseOperator):
         conn_ids = {target.ssh_conn_id or self.ssh_conn_id for target in targets}
         return {conn_id: SSHFleetHook(conn_id).policy() for conn_id in sorted(conn_ids)}
 
+    def _pull_counters(self, context: Context) -> CounterStore:
+        """Return the counters that the newest run before this one has left."""
+        from airflow_provider_restrack.collect.rates import CounterStore
+
+        ti = context.get("ti")
+        if ti is None:
+            return CounterStore()
+        found = ti.xcom_pull(
+            task_ids=self.task_id, key=_COUNTERS_KEY, include_prior_dates=True, map_indexes=ti.map_index
+        )
+        return CounterStore(found)
+
+    def _push_counters(self, plan: _Plan, store: CounterStore | None, context: Context) -> None:
+        if store is not None and context.get("ti") is not None:
+            kept = store.dump(target.host for target in plan.targets)
+            context["ti"].xcom_push(key=_COUNTERS_KEY, value=kept)
+
     def _build_run(self) -> AgentRun:
         from airflow_provider_restrack.collect.frames import AgentRun, read_agent_source
 
-        return AgentRun(read_agent_source(), self.window, self.python)
+        patterns = parse_patterns(self.include, self.exclude)
+        by_run = self.rates == "since_last_run"
+        window = 0.0 if by_run else self.window
+        return AgentRun(read_agent_source(), window, self.python, self.collector, patterns, counters=by_run)
 
     def _refuse_failures(self, result: FleetResult, output: Any, context: Context) -> None:
         # Not at the top: it comes with the models of the database, which cost a parse 200 ms.
@@ -313,6 +366,12 @@ class RemoteMetricsOperator(BaseOperator):
             raise ValueError(f"window ({self.window:g} s) has to be below interval ({self.interval:g})")
 
 
+def _count_rates(plan: _Plan, store: CounterStore) -> _Plan:
+    from airflow_provider_restrack.collect.rates import count_sessions
+
+    return plan._replace(open_session=count_sessions(plan.open_session, store))
+
+
 def _summarize(result: FleetResult, topic: str, delivered: int, earlier: int) -> dict[str, Any]:
     """Return what a task that publishes leaves in XCom, whatever the size of the fleet."""
     return {
@@ -350,5 +409,7 @@ def _count_outcomes(result: FleetResult, tags: dict[str, str]) -> None:
 
 
 def _check_python(python: Any) -> None:
+    if python is None:
+        return
     if not isinstance(python, str) or not python.strip() or not python.isprintable() or python[0] == "-":
         raise ValueError(f"python is {python!r}: give the interpreter's name or path on the hosts, as text")

@@ -77,7 +77,7 @@ FIELDS: tuple[Field, ...] = (  # one line a field
     Field("up", "boolean", "", "outcome", "whether the host answered with a sample"),
     Field("outcome", "text", "", "outcome", "ok, partial, unreachable, auth_failed, hostkey_mismatch, timeout, no_python or parse_error"),
     Field("error", "text", "", "outcome", "why the sample is missing or partial"),
-    Field("collector", "text", "", "outcome", "where the values come from: psutil, or procfs where the host's Python lacks it"),
+    Field("collector", "text", "", "outcome", "what read the values: psutil, procfs where the host's Python lacks it, or sh where there is no Python"),
     Field("collect_seconds", "double", _SECONDS, "outcome", "time from the start of the connection or command to the sample"),
     Field("clock_skew", "double", _SECONDS, "outcome", "host's clock minus worker's; its error is half the round trip"),
     Field("boot_id", "text", "", "outcome", "the kernel's random id of this boot"),

@@ -10,19 +10,26 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_restrack.collect import agent
+from airflow_provider_restrack.collect.tiers import read_agent_source
 from airflow_provider_restrack.store.schema import FIELDS
+from services.layout import home
+from services.server import locked
 
-AGENT = Path(agent.__file__)
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SOURCE = read_agent_source()
 OLDEST = (3, 6)
 METRIC_GROUPS = frozenset(
     ("cpu", "memory", "disk", "disk_io", "network", "processes", "pressure", "container", "counters")
 )
 METRICS = frozenset(field.name for field in FIELDS if field.group in METRIC_GROUPS)
-PLAIN = Path(__file__).parents[2] / "unit/collect/agent_cases/plain"
+RECORDED = Path(__file__).parents[2] / "unit/collect/recorded.py"
+PLAIN = RECORDED.with_name("agent_cases") / "plain"
 
 
 @cache
@@ -50,14 +57,22 @@ def version_of(path: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def run(version: str, *arguments: str) -> dict[str, object]:
+def run(version: str, *arguments: str, env: Mapping[str, str] | None = None) -> dict[str, Any]:
     done = subprocess.run(
-        [interpreters()[version], "-W", "error", "-B", "-", *arguments],
-        input=AGENT.read_text(encoding="ascii"),
+        [
+            interpreters()[version],
+            "-W",
+            "error",
+            "-B",
+            "-c",
+            "import sys; exec(sys.stdin.read())",
+            *arguments,
+        ],
+        input=SOURCE.decode("ascii"),
         capture_output=True,
         text=True,
         timeout=30,
-        env={"PATH": os.environ["PATH"], "LANG": "C", "LC_ALL": "C"},
+        env={"PATH": os.environ["PATH"], "LANG": "C", "LC_ALL": "C", **(env or {})},
     )
     assert (done.returncode, done.stderr) == (0, "")
     hello, sample = done.stdout.splitlines()
@@ -86,13 +101,57 @@ def test_a_recorded_machine_gives_the_same_sample_under_each_python(
     shutil.copytree(PLAIN, folder, symlinks=True)
     shutil.copytree(PLAIN.parent / case, folder, symlinks=True, dirs_exist_ok=True)
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
-    units = {"swap_in", "swap_out"}  # counted in this machine's pages
 
-    sample = run(version, "--snapshots", str(folder))
+    program = tmp_path / "agent.py"
+    program.write_bytes(SOURCE)
 
-    assert {key: sample[key] for key in expected if key not in units} == {
-        key: value for key, value in expected.items() if key not in units
+    done = subprocess.run(
+        [interpreters()[version], "-W", "error", str(RECORDED), str(program), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={"PATH": os.environ["PATH"], "LANG": "C", "LC_ALL": "C"},
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    sample = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert {key: sample[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "release"), [("3.6", "5.9.0"), ("3.8", "6.1.1"), ("3.11", "7.0.0"), ("3.13", "7.1.0")]
+)
+def test_the_agent_uses_each_psutil(version: str, release: str) -> None:
+    if version not in interpreters():
+        pytest.skip(f"this machine has no Python {version}")
+    env = {"PYTHONPATH": str(psutil_of(version, release))}
+
+    sample = run(version, "--window", "0.1", "--collector", "psutil", env=env)
+
+    files = run(version, "--window", "0.1", "--collector", "procfs")
+    assert (sample["outcome"], sample["error"], sample["collector"]) == ("ok", None, "psutil")
+    assert {name for name in METRICS if sample[name] is None} == {
+        name for name in METRICS if files[name] is None
     }
+    for name in ("cpu_count", "memory_total", "disk_total", "boot_id"):
+        assert sample[name] == files[name]
+    assert sample["memory_used"] == pytest.approx(files["memory_used"], rel=0.25, abs=1 << 30)
+
+
+def psutil_of(version: str, release: str) -> Path:
+    """Return a directory with a release of psutil for a Python, installed once and kept."""
+    cache = home() / "psutil"
+    folder = cache / f"psutil-{release}-py{version}"
+    with locked(cache / "lock", "another test session installs psutil"):
+        if not folder.exists():
+            partial = folder.with_name(folder.name + ".partial")
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            command += ["--no-deps", "--only-binary=:all:", "--python-version", version, "--upgrade"]
+            command += ["--target", str(partial), f"psutil=={release}"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+            assert done.returncode == 0, done.stderr[-2000:]
+            partial.rename(folder)
+    return folder
 
 
 def test_the_machine_has_the_pythons_that_this_test_is_about() -> None:

@@ -11,13 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 
-from airflow_provider_restrack import clock
-from airflow_provider_restrack.load.brokers import Brokers
-from airflow_provider_restrack.load.consume import Reader, ReadPolicy
 from airflow_provider_restrack.load.errors import ConfigurationError
-from airflow_provider_restrack.load.positions import Span
 from airflow_provider_restrack.operators.remote_metrics import RemoteMetricsOperator, TooManyFailedHostsError
 
 if TYPE_CHECKING:
@@ -75,18 +71,20 @@ def read_topic(kafka_bootstrap: str, topic: str) -> Callable[[], list[Any]]:
     """Return a reader of all records of the topic."""
 
     def read() -> list[Any]:
-        settings = {"bootstrap.servers": kafka_bootstrap, "group.id": topic, "enable.partition.eof": True}
-        consumer = Consumer(settings)
-        brokers = Brokers(consumer, servers=kafka_bootstrap, connection="test", group_id=topic)
-        spans = [Span(each, *brokers.watermarks(each)) for each in brokers.partitions([topic])]
-        reader = Reader(consumer, brokers, ReadPolicy((topic,), topic), spans, now=clock.monotonic)
-        records = []
-        while not reader.finished:
-            records += reader.read(100).records
+        consumer = Consumer({"bootstrap.servers": kafka_bootstrap, "group.id": topic})
+        partitions = [TopicPartition(topic, number, 0) for number in _numbers(consumer, topic)]
+        ends = [consumer.get_watermark_offsets(each, timeout=20)[1] for each in partitions]
+        consumer.assign(partitions)
+        records = [consumer.poll(20) for _ in range(sum(ends))]
+        assert all(record is not None and record.error() is None for record in records)
         consumer.close()
         return records
 
     return read
+
+
+def _numbers(consumer: Consumer, topic: str) -> list[int]:
+    return list(consumer.list_topics(topic, timeout=20).topics[topic].partitions)
 
 
 def hosts_of(servers: Sequence[SshdServer], *down: str) -> list[dict[str, Any]]:

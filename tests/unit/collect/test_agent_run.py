@@ -7,22 +7,32 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_restrack.collect import agent
+from airflow_provider_restrack.collect.tiers import read_agent_source
 
-AGENT = Path(agent.__file__)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STDIN = ["-c", "import sys; exec(sys.stdin.read())"]
+SOURCE = read_agent_source().decode("ascii")
 
 
-def run(*arguments: str, on_stdin: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def agent_file(tmp_path: Path) -> Path:
+    """The agent as one file."""
+    path = tmp_path / "agent.py"
+    path.write_text(SOURCE, encoding="ascii")
+    return path
+
+
+def run(*arguments: str, where: str = "-", **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the agent with this interpreter."""
-    where = "-" if on_stdin else str(AGENT)
     return subprocess.run(
-        [sys.executable, "-B", where, *arguments],
-        input=AGENT.read_text(encoding="ascii") if on_stdin else "",
+        [sys.executable, "-B", *(STDIN if where == "-" else [where]), *arguments],
+        input=SOURCE if where == "-" else "",
         capture_output=True,
         text=True,
         timeout=30,
@@ -45,10 +55,12 @@ def sample_of(done: subprocess.CompletedProcess[str], sentinel: str = "restrack"
 
 @pytest.mark.parametrize("collector", ["psutil", "procfs", "auto"])
 @pytest.mark.parametrize("on_stdin", [True, False], ids=["on stdin", "as a file"])
-def test_the_program_prints_two_framed_lines_and_nothing_else(collector: str, on_stdin: bool) -> None:
-    sentinel = "3f9c-frame"
+def test_the_program_prints_two_framed_lines_and_nothing_else(
+    collector: str, on_stdin: bool, agent_file: Path
+) -> None:
+    sentinel, where = "3f9c-frame", "-" if on_stdin else str(agent_file)
 
-    done = run("--window", "0.1", "--sentinel", sentinel, "--collector", collector, on_stdin=on_stdin)
+    done = run("--window", "0.1", "--sentinel", sentinel, "--collector", collector, where=where)
 
     sample = sample_of(done, sentinel)
     assert (sample["outcome"], sample["error"]) == ("ok", None)
@@ -116,11 +128,20 @@ def test_modules_beside_it_or_where_a_shell_starts_are_not_taken_for_the_library
 ) -> None:
     for name in ("json", "threading", "psutil", "warnings"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not the library')\n")
-    (tmp_path / "agent.py").write_bytes(AGENT.read_bytes())
+    (tmp_path / "agent.py").write_text(SOURCE, encoding="ascii")
 
     done = subprocess.run(
-        [sys.executable, "-B", *flags, where, "--window", "0", "--limit", "20"],
-        input=AGENT.read_text(encoding="ascii"),
+        [
+            sys.executable,
+            "-B",
+            *flags,
+            *(STDIN if where == "-" else [where]),
+            "--window",
+            "0",
+            "--limit",
+            "20",
+        ],
+        input=SOURCE,
         capture_output=True,
         text=True,
         timeout=30,
@@ -136,12 +157,16 @@ def test_a_mount_that_never_answers_does_not_keep_the_process_from_ending() -> N
         (
             "import os, threading",
             "os.statvfs = lambda path: threading.Event().wait()",
-            AGENT.read_text(encoding="ascii").replace("FILESYSTEMS_S = 2.0", "FILESYSTEMS_S = 0.2"),
+            SOURCE.replace("FILESYSTEMS_S = 2.0", "FILESYSTEMS_S = 0.2"),
         )
     )
 
     done = subprocess.run(
-        [sys.executable, "-B", "-", "--window", "0"], input=stuck, capture_output=True, text=True, timeout=30
+        [sys.executable, "-B", *STDIN, "--window", "0"],
+        input=stuck,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
 
     sample = sample_of(done)
@@ -161,8 +186,8 @@ def test_the_watchdog_ends_a_process_that_takes_too_long_whatever_it_does() -> N
     assert time.monotonic() - start < 10
 
 
-def test_a_process_whose_output_nobody_reads_any_more_ends_at_once() -> None:
-    command = [sys.executable, "-B", str(AGENT), "--window", "60", "--limit", "50"]
+def test_a_process_whose_output_nobody_reads_any_more_ends_at_once(agent_file: Path) -> None:
+    command = [sys.executable, "-B", str(agent_file), "--window", "60", "--limit", "50"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(b"restrack:hello ")

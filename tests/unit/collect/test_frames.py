@@ -166,7 +166,8 @@ def test_the_command_is_quoted_and_leaves_no_shell_behind() -> None:
     command = AgentRun(b"", 0.5, "my python; rm -rf /").command("S", 12.34)
 
     assert shlex.split(command) == [
-        "exec", "my python; rm -rf /", "-B", "-", "--window", "0.5", "--sentinel", "S", "--limit", "12.3",
+        "exec", "my python; rm -rf /", "-B", "-c", "import sys; exec(sys.stdin.read())",
+        "--window", "0.5", "--sentinel", "S", "--limit", "12.3",
     ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_restrack.store.schema import FIELDS, TABLES
-from docs.metrics_reference import build_page, main
+from docs.metrics_reference import DEFINITIONS, build_page, main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,12 @@ def test_page_has_one_row_for_every_field_with_its_type_unit_and_meaning() -> No
         for field in FIELDS
     ]
     assert rows[: len(FIELDS)] == expected
+
+
+def test_every_field_that_is_measured_has_one_definition() -> None:
+    defined = [name for names, _, _ in DEFINITIONS for name in names.split()]
+
+    assert sorted(defined) == sorted(field.name for field in FIELDS if field.group != "identity")
 
 
 def test_page_tells_each_table_s_key_and_how_long_rows_live() -> None:

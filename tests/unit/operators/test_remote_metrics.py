@@ -24,8 +24,14 @@ class FakeTaskInstance:
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
 
+    map_index = -1
+
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
+
+    def xcom_pull(self, task_ids: str, key: str, *, include_prior_dates: bool, map_indexes: int) -> Any:
+        assert (task_ids, include_prior_dates, map_indexes) == ("collect", True, -1)
+        return self.pushed.get(key)
 
 
 def make(**arguments: Any) -> RemoteMetricsOperator:
@@ -67,7 +73,11 @@ def test_several_samples_are_taken_in_one_task() -> None:
         ({"max_failed_fraction": "half"}, "max_failed_fraction is 'half'"),
         ({"python": ""}, "python is ''"),
         ({"python": "-c"}, "python is '-c'"),
-        ({"python": None}, "python is None"),
+        ({"python": 3}, "python is 3"),
+        ({"collector": "telnet"}, "collector is 'telnet': give one of auto, psutil, procfs, sh"),
+        ({"include": ["eth0"]}, "include is "),
+        ({"rates": "ever"}, "rates is 'ever': give one of window, since_last_run"),
+        ({"exclude": {"disks": "sda"}}, "exclude has the key 'disks'"),
         ({"concurrency": 0}, "concurrency is 0"),
         ({"bastion_concurrency": 0}, "bastion_concurrency is 0"),
         ({"connect_timeout": 0}, "connect_timeout is 0"),
@@ -234,3 +244,29 @@ def test_a_file_of_hosts_is_left_alone_when_the_dag_is_parsed() -> None:
 
     with pytest.raises(ValueError, match=r"/no/such/file\.ini cannot be read on this worker"):
         operator.execute({})
+
+
+def test_rates_cover_the_time_since_the_run_before() -> None:
+    ti = FakeTaskInstance()
+
+    (first,) = make(rates="since_last_run").execute({"ti": ti})
+    (second,) = make(rates="since_last_run").execute({"ti": ti})
+
+    assert (first["cpu_usage"], first["network_io_recv"], first["window_seconds"]) == (None, None, None)
+    assert first["cpu_total_seconds"] > 0
+    between = second["uptime"] - first["uptime"]
+    assert second["window_seconds"] == pytest.approx(between, abs=0.002)
+    assert 0 <= second["cpu_usage"] <= 100
+    assert second["interface_recv"].keys() == second["interface_sent"].keys()
+    assert "counters" not in second
+    assert len(ti.pushed["restrack_counters"]) < 20_000
+
+
+def test_a_run_that_fails_leaves_no_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "read_agent_source", lambda: FAILS)
+    ti = FakeTaskInstance()
+
+    with pytest.raises(TooManyFailedHostsError):
+        make(rates="since_last_run", max_failed_fraction=0).execute({"ti": ti})
+
+    assert "restrack_counters" not in ti.pushed
