@@ -215,7 +215,7 @@ def test_a_lag_that_kafka_does_not_tell_fails_nothing(caplog: Any) -> None:
     fake = consumer([record(0), record(1), record(2)])
     run = reader(fake)
     run.read(9)
-    fake.failures = [KafkaException(KafkaError(KafkaError._TRANSPORT))]
+    fake.failures = [KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))]
 
     assert run.lag_after({P0: 3}) is None
     assert "lag at the end is not known" in caplog.text
@@ -511,7 +511,7 @@ def test_following_an_idle_topic_is_no_stall_while_kafka_answers() -> None:
     run = reader(fake, fake.clock, follow=True)
     for _ in range(10):
         run.read(9)
-    fake.failures = [KafkaException(KafkaError(KafkaError._TRANSPORT))]
+    fake.failures = [KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))]
 
     with pytest.raises(KafkaUnavailableError, match=r"the ends of t\[0\]"):
         [run.read(9) for _ in range(3)]
@@ -522,7 +522,7 @@ def test_a_join_that_takes_its_time_is_no_stall_while_kafka_answers() -> None:
     run = reader(fake, fake.clock, joins=True)
     for _ in range(10):
         run.read(9)
-    fake.failures = [KafkaException(KafkaError(KafkaError._TRANSPORT))]
+    fake.failures = [KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))]
 
     with pytest.raises(KafkaUnavailableError):
         [run.read(9) for _ in range(3)]
