@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_restrack.load.coerce import object_rewrite, rewrite_of
 from airflow_provider_restrack.load.cql_types import Instant, JsonType, json_type, to_microseconds
 from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from airflow_provider_restrack.load.coerce import Rewrite
     from airflow_provider_restrack.load.cql_types import Converter
     from airflow_provider_restrack.load.table import Source, TablePlan
 
@@ -27,11 +29,15 @@ _INSTANT = JsonType(Instant, to_microseconds)
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
-    """A field of the record: what it is decoded into, and whether a record without it is rejected."""
+    """A field of the record: what it is decoded into, and whether a record without it is rejected.
+
+    :ivar rewrite: makes its JSON that of its type, where only one reading is possible.
+    """
 
     name: str
     type: JsonType
     required: bool
+    rewrite: Rewrite | None = None
 
     @property
     def is_instant(self) -> bool:
@@ -57,13 +63,13 @@ def plan_fields(plans: Iterable[TablePlan], timestamp_field: str | None) -> dict
         name = source.field
         if name in instants:
             _check_instant(plan, source)
-            kind = _INSTANT
+            kind, rewrite = _INSTANT, None
         else:
             _check_same_type(wanted.setdefault(name, source), source, plan)
-            kind = json_type(source.column.cql)
+            kind, rewrite = json_type(source.column.cql), rewrite_of(source.column.cql)
         known = fields.get(name)
         fields[name] = FieldPlan(
-            name, known.type if known else kind, required or (known is not None and known.required)
+            name, known.type if known else kind, required or (known is not None and known.required), rewrite
         )
     return fields
 
@@ -97,7 +103,8 @@ class Decoder:
         self._converters = [
             (index, plan.type.convert) for index, plan in enumerate(plans) if plan.type.convert is not None
         ]
-        self._decode = msgspec.json.Decoder(_build_struct(plans)).decode
+        self._typed = msgspec.json.Decoder(_build_struct(plans)).decode
+        self._rewrite = object_rewrite({plan.name: plan.rewrite for plan in plans})
 
     def decode(self, raw: bytes | None) -> list[Any]:
         """Return the value of each field, None where it is null or absent.
@@ -108,12 +115,32 @@ class Decoder:
         if raw is None:
             raise RejectError("the record has no value (a tombstone)")
         try:
-            values = list(msgspec.structs.astuple(self._decode(raw)))
+            try:
+                values = list(msgspec.structs.astuple(self._typed(raw)))
+            except msgspec.ValidationError:
+                values = list(msgspec.structs.astuple(self._typed(self._rewrite(raw))))
         except RecursionError:
             raise RejectError("JSON is nested too deeply") from None
         except (ValueError, OverflowError) as error:  # msgspec's own errors and UnicodeDecodeError among them
             raise RejectError(str(error)) from error
         return self._convert(values, self._converters)
+
+    def decode_mapping(self, mapping: Mapping[str, Any]) -> list[Any]:
+        """Return what ``decode`` returns, of a record that is read already.
+
+        Its values are taken as JSON has them: bytes as base64, times in ISO 8601; a float that is not finite
+        as null.
+
+        :raises RejectError: as ``decode``.
+        """
+        taken = {name: mapping[name] for name in self._names if name in mapping}
+        try:
+            raw = msgspec.json.encode(taken)
+        except RecursionError:
+            raise RejectError("the record is nested too deeply") from None
+        except (TypeError, ValueError, OverflowError) as error:
+            raise RejectError(f"the record has a value that JSON cannot have: {error}") from error
+        return self.decode(raw)
 
     def _convert(self, values: list[Any], converters: Sequence[tuple[int, Converter]]) -> list[Any]:
         index = 0
