@@ -34,6 +34,8 @@ class LoadPolicy:
     :ivar timestamp_field: field with the time that the row was true, which is its write timestamp; a record
         without it takes Kafka's.
     :ivar retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes.
+    :ivar max_ahead: seconds that a write time may be ahead of the worker's clock; a record further ahead is
+        rejected, as later ones would never overwrite it. None is no limit.
     :ivar origin: names the task in dead letters.
     """
 
@@ -50,6 +52,7 @@ class LoadPolicy:
     dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5
     timestamp_field: str = "timestamp"
     retry_seconds: float = 60.0
+    max_ahead: float | None = 3600.0
     origin: str = ""
     kafka_connection: str = "kafka_default"
     cassandra_connection: str = "cassandra_default"
@@ -69,7 +72,7 @@ class LoadPolicy:
             raise ConfigurationError(
                 "dead_letter_topic is one of topics: rejected records would be read for ever"
             )
-        for name in ("max_records", "max_seconds", "batch_rows", "ttl", "retry_seconds"):
+        for name in ("max_records", "max_seconds", "batch_rows", "ttl", "retry_seconds", "max_ahead"):
             value = getattr(self, name)
             if value is not None and not value > 0:  # so that NaN, a limit that is never reached, is none
                 raise ConfigurationError(f"{name} is {value}: it must be positive")

@@ -61,11 +61,14 @@ class KafkaToCassandraOperator(BaseOperator):
     :param timestamp_field: field with the write time; a record without it takes Kafka's.
     :param retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes; then
         the task fails, with nothing committed beyond what is stored.
+    :param max_ahead: seconds that a record's write time may be ahead of the worker's clock; one further ahead
+        is rejected, as later records would never overwrite it. None: no limit.
     """
 
     template_fields: Sequence[str] = (
         "topics", "tables", "group_id", "kafka_config_id", "cassandra_conn_id", "columns", "max_records",
-        "max_seconds", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit",
+        "max_seconds", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit", "timestamp_field",
+        "batch_rows", "retry_seconds", "max_ahead",
     )  # fmt: skip
     ui_color = "#d9e8f5"
 
@@ -87,6 +90,7 @@ class KafkaToCassandraOperator(BaseOperator):
         dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5,
         timestamp_field: str = "timestamp",
         retry_seconds: float = 60.0,
+        max_ahead: float | None = 3600.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -105,6 +109,7 @@ class KafkaToCassandraOperator(BaseOperator):
         self.dead_letter_limit = dead_letter_limit
         self.timestamp_field = timestamp_field
         self.retry_seconds = retry_seconds
+        self.max_ahead = max_ahead
         if is_literal([getattr(self, name) for name in self.template_fields]):
             self._policy({}).check()
         self._moved: tuple[str, str, LoadResult] | None = None
@@ -192,17 +197,25 @@ class KafkaToCassandraOperator(BaseOperator):
             columns=self.columns or {},
             max_records=_number("max_records", self.max_records, int),
             max_seconds=_number("max_seconds", self.max_seconds, float),
-            batch_rows=self.batch_rows,
+            batch_rows=_needed("batch_rows", self.batch_rows, int),
             consistency=self.consistency,
             ttl=_number("ttl", self.ttl, int),
             dead_letter_topic=self.dead_letter_topic,
             dead_letter_limit=self.dead_letter_limit,
             timestamp_field=self.timestamp_field,
-            retry_seconds=self.retry_seconds,
+            retry_seconds=_needed("retry_seconds", self.retry_seconds, float),
+            max_ahead=_number("max_ahead", self.max_ahead, float),
             origin=f"{dag_id}.{self.task_id}" if dag_id else self.task_id,
             kafka_connection=self.kafka_config_id,
             cassandra_connection=self.cassandra_conn_id,
         )
+
+
+def _needed(name: str, value: Any, kind: type[int] | type[float]) -> Any:
+    number = _number(name, value, kind)
+    if number is None:
+        raise ValueError(f"{name} is {value!r}: it must be a number")
+    return number
 
 
 def _number(name: str, value: Any, kind: type[int] | type[float]) -> Any:
