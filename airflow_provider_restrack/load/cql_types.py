@@ -6,6 +6,7 @@ A value that passes here can be bound: the driver raises only for what these typ
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import uuid
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ class CqlType:
     name: str
     arguments: tuple[CqlType, ...] = ()
     frozen: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}<{', '.join(map(str, self.arguments))}>" if self.arguments else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,10 @@ def json_type(cql: CqlType) -> JsonType:
         return _sequence_type(cql)
     if cql.name == "map" and len(cql.arguments) == 2:
         return _map_type(cql)
+    if cql.name == "counter":
+        raise ConfigurationError(
+            "type counter can only be added to, so that a load that is repeated would count twice"
+        )
     raise ConfigurationError(f"type {cql.name} cannot be loaded")
 
 
@@ -117,6 +125,20 @@ def to_microseconds(value: datetime | int) -> int:
 def to_millis(value: datetime | int) -> int:
     """Return an ``Instant`` as milliseconds since 1970: the unit of CQL's ``timestamp``."""
     return value if isinstance(value, int) else (value - EPOCH) // _MICROSECOND // 1000
+
+
+def epoch_type(per_second: int) -> JsonType:
+    """Return how epoch times in a unit become microseconds since 1970, rounded down.
+
+    :param per_second: how many of the unit a second has.
+    """
+
+    def convert(value: Decimal) -> int:
+        if not value.is_finite() or abs(value) > _MAX_MILLIS // 1000 * per_second:
+            raise ValueError("an epoch time is out of range")
+        return math.floor(value * 1_000_000 / per_second)
+
+    return JsonType(Decimal, convert)
 
 
 def day_of(microseconds: int) -> int:

@@ -22,7 +22,8 @@ class LoadPolicy:
     """What to load from where to where, and how.
 
     :ivar tables: names ``keyspace.table``, or mappings with ``table`` and ``mode``.
-    :ivar columns: column → field, for columns that take a field of another name; None leaves a column out.
+    :ivar columns: column → what ``sources.parse_source`` reads: a field of another name, None to leave the
+        column out, Kafka's metadata, a constant, an epoch time or a day.
     :ivar max_records: ends the run after so many records.
     :ivar max_seconds: ends the run after so long; what is read by then is still stored and committed.
     :ivar batch_rows: rows of one partition that are written as one batch.
@@ -42,7 +43,7 @@ class LoadPolicy:
     topics: Sequence[str]
     tables: Sequence[str | Mapping[str, str]]
     group_id: str = "restrack-loader"
-    columns: Mapping[str, str | None] = field(default_factory=dict)
+    columns: Mapping[str, str | Mapping[str, Any] | None] = field(default_factory=dict)
     max_records: int | None = None
     max_seconds: float | None = None
     batch_rows: int = 50
@@ -82,9 +83,12 @@ class LoadPolicy:
             raise ConfigurationError(
                 f"consistency is {self.consistency!r}: it must be one of {sorted(_CONSISTENCIES)}"
             )
+        from airflow_provider_restrack.load.sources import parse_source
         from airflow_provider_restrack.load.table import parse_targets
 
         parse_targets(self.tables)
+        for column, given in self.columns.items():
+            parse_source(column, given)
         parse_limit(self.dead_letter_limit)
 
 

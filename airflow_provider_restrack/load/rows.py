@@ -40,6 +40,8 @@ class RowMaker:
         :raises RejectError: if no row can be made of it.
         """
         values = self.decoder.decode(record.value())
+        if self.decoder.computed:
+            self.decoder.add_computed(values, record)
         write_us = values[self.timestamp_position]
         if write_us is None:
             write_us = _record_time(record)

@@ -43,7 +43,10 @@ class KafkaToCassandraOperator(BaseOperator):
     :param group_id: consumer group that holds the offsets; it overrides that of the connection.
     :param kafka_config_id: id of a ``kafka`` connection. One with ``enable.auto.commit=true`` is refused.
     :param cassandra_conn_id: id of a ``cassandra`` connection.
-    :param columns: column → field where the names differ; None leaves a column out. A ``date`` column of a
+    :param columns: column → field where the names differ; None leaves a column out. Also Kafka's metadata
+        (``__key``, ``__topic``, ``__partition``, ``__offset``, ``__timestamp``, ``header.NAME``), constants
+        (``{"value": …}``), epoch times (``{"field": "ts", "unit": "s" | "ms" | "us" | "ns"}``) and the UTC
+        day of a time (``{"day_of": "ts"}``). A ``date`` column of a
         time field takes its UTC day; a key column ``day`` does so by itself.
     :param max_records: end after so many records.
     :param max_seconds: end after so many seconds; what has been read is stored and committed first.
@@ -80,7 +83,7 @@ class KafkaToCassandraOperator(BaseOperator):
         group_id: str = "restrack-loader",
         kafka_config_id: str = "kafka_default",
         cassandra_conn_id: str = "cassandra_default",
-        columns: Mapping[str, str | None] | None = None,
+        columns: Mapping[str, str | Mapping[str, Any] | None] | None = None,
         max_records: int | None = None,
         max_seconds: float | None = None,
         batch_rows: int = 50,
