@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_restrack.load.cql_types import CqlType
 
@@ -37,10 +37,19 @@ def rewrite_of(cql: CqlType) -> Rewrite | None:
         return _number_to_text
     if cql.name in _NUMBERS:
         return _text_to_number
-    if cql.name in ("list", "set"):
-        return _list_rewrite(rewrite_of(cql.arguments[0]) or _same)
+    return _rewrite_inside(cql)
+
+
+def _rewrite_inside(cql: CqlType) -> Rewrite | None:
+    inner = [rewrite_of(one) for one in cql.arguments]
+    if cql.fields:
+        return object_rewrite(dict(zip(cql.fields, inner, strict=True)))
+    if cql.name in ("list", "set", "vector"):
+        return _list_rewrite(inner[0] or _same)
     if cql.name == "map":
-        return _map_rewrite(rewrite_of(cql.arguments[1]) or _same)
+        return _map_rewrite(inner[1] or _same)
+    if cql.name == "tuple":
+        return _tuple_rewrite([one or _same for one in inner])
     return None
 
 
@@ -88,6 +97,16 @@ def _list_rewrite(item: Rewrite) -> Rewrite:
         if raw[:1] != b"[":
             return raw
         return b"[" + b",".join([item(bytes(one)) for one in _items(raw)]) + b"]"
+
+    return rewrite
+
+
+def _tuple_rewrite(rewrites: Sequence[Rewrite]) -> Rewrite:
+    def rewrite(raw: bytes) -> bytes:
+        items = _items(raw) if raw[:1] == b"[" else ()
+        if len(items) != len(rewrites):
+            return raw
+        return b"[" + b",".join([one(bytes(item)) for one, item in zip(rewrites, items, strict=True)]) + b"]"
 
     return rewrite
 

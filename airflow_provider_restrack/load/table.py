@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_restrack.load.cql_types import CqlType, json_type, parse_cql_type
+from airflow_provider_restrack.load.cql_types import CqlType, is_builtin, json_type, parse_cql_type
 from airflow_provider_restrack.load.errors import ConfigurationError
 from airflow_provider_restrack.load.sources import Given, check_type, parse_source
 from airflow_provider_restrack.store.schema import TABLE_BY_NAME, split_table_name
@@ -19,6 +19,7 @@ _COLUMNS_OF_TABLE = (
     "SELECT column_name, kind, position, type FROM system_schema.columns"
     " WHERE keyspace_name = %s AND table_name = %s"
 )
+_USER_TYPES = "SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = %s"
 _BY_NAME = Given()
 _MODES = ("merge", "replace")
 
@@ -134,7 +135,21 @@ def read_columns(session: Any, target: TableTarget, *, connection: str) -> tuple
         )
     order = {"partition_key": 0, "clustering": 1, "static": 2, "regular": 3}
     rows.sort(key=lambda row: (order.get(row.kind, 4), row.position, row.column_name))
-    return tuple(Column(row.column_name, parse_cql_type(row.type), row.kind) for row in rows)
+    columns = [Column(row.column_name, parse_cql_type(row.type), row.kind) for row in rows]
+    if all(is_builtin(column.cql) for column in columns):
+        return tuple(columns)
+    found = session.execute(_USER_TYPES, (target.keyspace,))
+    types = {row.type_name: (tuple(row.field_names), tuple(row.field_types)) for row in found}
+    return tuple(Column(one.name, _with_fields(one.cql, types), one.kind) for one in columns)
+
+
+def _with_fields(cql: CqlType, types: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> CqlType:
+    """Return a type with the definitions of the user-defined types in it."""
+    if cql.name in types and not cql.arguments:
+        names, kinds = types[cql.name]
+        inner = tuple(_with_fields(parse_cql_type(kind), types) for kind in kinds)
+        return replace(cql, arguments=inner, fields=names)
+    return replace(cql, arguments=tuple(_with_fields(one, types) for one in cql.arguments))
 
 
 def plan_table(

@@ -43,16 +43,13 @@ def test_what_is_no_type_is_refused(text: str) -> None:
     "text",
     [
         "counter",
-        "duration",
         "frozen<some_udt>",
-        "tuple<int, text>",
-        "vector<float, 3>",
         "list<counter>",
         "set<frozen<list<int>>>",
     ],
 )
 def test_types_that_json_cannot_fill_are_named(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+    with pytest.raises(ConfigurationError, match=r"cannot be loaded|can only be added to"):
         json_type(parse_cql_type(text))
 
 

@@ -127,3 +127,21 @@ def test_a_mapping_of_an_unknown_column_is_refused() -> None:
     check_mapping({TARGET: COLUMNS}, {"up": "x"})
     with pytest.raises(ConfigurationError, match=r"'upp', which is no column of ks\.t"):
         check_mapping({TARGET: COLUMNS}, {"upp": "x"})
+
+
+def test_a_user_defined_type_has_the_fields_of_its_keyspace() -> None:
+    class Session:
+        def execute(self, query: str, _where: tuple[str, ...]) -> list[SimpleNamespace]:
+            if "types" in query:
+                return [
+                    SimpleNamespace(type_name="place", field_names=["row", "in"], field_types=["int", "text"])
+                ]
+            return [
+                SimpleNamespace(column_name="k", kind="partition_key", position=0, type="text"),
+                SimpleNamespace(column_name="p", kind="regular", position=-1, type="list<frozen<place>>"),
+            ]
+
+    [_, column] = read_columns(Session(), TARGET, connection="c")
+
+    [place] = column.cql.arguments
+    assert (place.fields, [one.name for one in place.arguments]) == (("row", "in"), ["int", "text"])
