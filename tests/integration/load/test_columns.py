@@ -41,3 +41,33 @@ def test_rarer_types_are_stored(pipeline, unique, packs, monkeypatch) -> None:
         "place": {"row": 7, '"Rack"': None, "since": "2026-01-02"}, "source": "lab",
         "places": [{"row": None, '"Rack"': "4", "since": None}],
     }  # fmt: skip
+
+
+def test_metadata_of_kafka_fills_columns(pipeline) -> None:
+    keyspace, session = pipeline.keyspace, pipeline.session
+    session.execute(
+        f"CREATE TABLE {keyspace}.events (topic text, part int, pos bigint, host text, trace text, raw blob,"
+        " came timestamp, day date, since timestamp, v int, PRIMARY KEY ((topic, part), pos))"
+    )
+    pipeline.send(
+        b'{"v": 1, "ts": 1767322800}', key="web-1", partition=2, timestamp=1767322801000,
+        headers=[("trace", b"abc")],
+    )  # fmt: skip
+
+    pipeline.load(
+        tables=[f"{keyspace}.events"],
+        timestamp_field="ts",
+        columns={
+            "topic": "__topic", "part": "__partition", "pos": "__offset", "host": "__key", "raw": "__key",
+            "trace": "header.trace", "came": "__timestamp", "day": {"day_of": "ts"},
+            "since": {"field": "ts", "unit": "s"},
+        },
+    )  # fmt: skip
+
+    [row] = session.execute(f"SELECT JSON * FROM {keyspace}.events")
+    assert json.loads(row[0]) == {
+        "topic": pipeline.topic, "part": 2, "pos": 0, "host": "web-1", "raw": "0x7765622d31", "trace": "abc",
+        "came": "2026-01-02 03:00:01.000Z", "day": "2026-01-02", "since": "2026-01-02 03:00:00.000Z", "v": 1,
+    }  # fmt: skip
+    [(written,)] = session.execute(f"SELECT writetime(v) FROM {keyspace}.events")
+    assert written == 1767322800000000
