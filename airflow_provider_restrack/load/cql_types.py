@@ -6,6 +6,7 @@ A value that passes here can be bound: the driver raises only for what these typ
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import uuid
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import Meta
+from msgspec import Meta, defstruct, structs
 
+from airflow_provider_restrack.load.durations import to_duration
 from airflow_provider_restrack.load.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     Converter = Callable[[Any], Any]
 
@@ -40,11 +42,18 @@ Instant = Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=-_MAX_MILL
 
 @dataclass(frozen=True, slots=True)
 class CqlType:
-    """A parsed CQL type: its name, and what stands in its angle brackets."""
+    """A parsed CQL type: its name, and what stands in its angle brackets.
+
+    :ivar fields: the names of a user-defined type's fields, whose types are the arguments.
+    """
 
     name: str
     arguments: tuple[CqlType, ...] = ()
     frozen: bool = False
+    fields: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}<{', '.join(map(str, self.arguments))}>" if self.arguments else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,8 @@ def parse_cql_type(text: str) -> CqlType:
 def _parse(tokens: list[str]) -> tuple[CqlType, list[str]]:
     if not tokens or tokens[0] in "<>,":
         raise ConfigurationError("a CQL type ends too early")
-    name, rest = tokens[0].lower(), tokens[1:]
+    name, rest = tokens[0], tokens[1:]
+    name = name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
     arguments: list[CqlType] = []
     if rest[:1] == ["<"]:
         separator = "<"
@@ -92,6 +102,15 @@ def _parse(tokens: list[str]) -> tuple[CqlType, list[str]]:
     return CqlType(name, tuple(arguments)), rest
 
 
+def is_builtin(cql: CqlType) -> bool:
+    """Whether a type needs no definition of the keyspace."""
+    if cql.name == "vector":
+        return True
+    if not cql.arguments:
+        return cql.name in _SCALARS or cql.name == "counter"
+    return all(map(is_builtin, cql.arguments))
+
+
 def json_type(cql: CqlType) -> JsonType:
     """Return how a JSON value becomes a value of a CQL type.
 
@@ -103,6 +122,18 @@ def json_type(cql: CqlType) -> JsonType:
         return _sequence_type(cql)
     if cql.name == "map" and len(cql.arguments) == 2:
         return _map_type(cql)
+    if cql.name == "tuple" and cql.arguments:
+        return _tuple_type(cql)
+    if cql.name == "vector" and len(cql.arguments) == 2 and cql.arguments[0].name == "float":
+        size = int(cql.arguments[1].name)
+        item = json_type(cql.arguments[0]).python
+        return JsonType(Annotated[list[item], Meta(min_length=size, max_length=size)])  # type: ignore[valid-type]
+    if cql.fields:
+        return _object_type(cql)
+    if cql.name == "counter":
+        raise ConfigurationError(
+            "type counter can only be added to, so that a load that is repeated would count twice"
+        )
     raise ConfigurationError(f"type {cql.name} cannot be loaded")
 
 
@@ -117,6 +148,20 @@ def to_microseconds(value: datetime | int) -> int:
 def to_millis(value: datetime | int) -> int:
     """Return an ``Instant`` as milliseconds since 1970: the unit of CQL's ``timestamp``."""
     return value if isinstance(value, int) else (value - EPOCH) // _MICROSECOND // 1000
+
+
+def epoch_type(per_second: int) -> JsonType:
+    """Return how epoch times in a unit become microseconds since 1970, rounded down.
+
+    :param per_second: how many of the unit a second has.
+    """
+
+    def convert(value: Decimal) -> int:
+        if not value.is_finite() or abs(value) > _MAX_MILLIS // 1000 * per_second:
+            raise ValueError("an epoch time is out of range")
+        return math.floor(value * 1_000_000 / per_second)
+
+    return JsonType(Decimal, convert)
 
 
 def day_of(microseconds: int) -> int:
@@ -200,13 +245,14 @@ _SCALARS: Mapping[str, JsonType] = {
     "timeuuid": JsonType(uuid.UUID, _to_timeuuid),
     "inet": JsonType(str, _to_inet),
     "blob": JsonType(bytes),
+    "duration": JsonType(str, to_duration),
 }
 
 
 def _sequence_type(cql: CqlType) -> JsonType:
     item = json_type(cql.arguments[0])
     make: Callable[[Any], Any] = set if cql.name == "set" else list
-    if cql.name == "set" and cql.arguments[0].name in ("list", "set", "map"):
+    if cql.name == "set" and cql.arguments[0].arguments:
         raise ConfigurationError(f"type set<{cql.arguments[0].name}> cannot be loaded")
     if item.convert is not None:
         convert = item.convert
@@ -215,7 +261,7 @@ def _sequence_type(cql: CqlType) -> JsonType:
 
 
 def _map_type(cql: CqlType) -> JsonType:
-    if cql.arguments[0].name in ("list", "set", "map"):
+    if cql.arguments[0].arguments:
         raise ConfigurationError(f"type map<{cql.arguments[0].name}, …> cannot be loaded")
     key, value = map(json_type, cql.arguments)
     python = dict[key.python, value.python]  # type: ignore[name-defined]
@@ -223,6 +269,34 @@ def _map_type(cql: CqlType) -> JsonType:
         return JsonType(python)
     of_key, of_value = key.convert or _same, value.convert or _same
     return JsonType(python, lambda values: {of_key(k): of_value(v) for k, v in values.items()})
+
+
+def _tuple_type(cql: CqlType) -> JsonType:
+    """Return how an array becomes a tuple; a null in it is a field without value."""
+    items = [json_type(one) for one in cql.arguments]
+    python = tuple[tuple(one.python | None for one in items)]  # type: ignore[misc, valid-type]
+    return JsonType(python, _fields_converter(items))
+
+
+def _object_type(cql: CqlType) -> JsonType:
+    """Return how an object becomes a value of a user-defined type; a field that it lacks has no value."""
+    items = [json_type(one) for one in cql.arguments]
+    members: list[Any] = [(f"f{index}", one.python | None, None) for index, one in enumerate(items)]
+    names = {f"f{index}": name for index, name in enumerate(cql.fields)}
+    convert = _fields_converter(items)
+    return JsonType(
+        defstruct("UserType", members, rename=names), lambda value: convert(structs.astuple(value))
+    )
+
+
+def _fields_converter(items: Sequence[JsonType]) -> Converter:
+    converters = [one.convert or _same for one in items]
+
+    def convert(values: Any) -> Any:
+        pairs = zip(converters, values, strict=True)
+        return tuple([None if value is None else make(value) for make, value in pairs])
+
+    return convert
 
 
 def _same(value: Any) -> Any:

@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_restrack.load.cql_types import Instant, JsonType, json_type, to_microseconds
+from airflow_provider_restrack.load.coerce import object_rewrite, rewrite_of
+from airflow_provider_restrack.load.cql_types import (
+    Instant,
+    JsonType,
+    epoch_type,
+    json_type,
+    to_microseconds,
+)
 from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
+from airflow_provider_restrack.load.sources import EPOCH_UNITS, read_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from airflow_provider_restrack.load.coerce import Rewrite
     from airflow_provider_restrack.load.cql_types import Converter
     from airflow_provider_restrack.load.table import Source, TablePlan
 
@@ -27,16 +36,24 @@ _INSTANT = JsonType(Instant, to_microseconds)
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
-    """A field of the record: what it is decoded into, and whether a record without it is rejected."""
+    """A field of the record: what it is decoded into, and whether a record without it is rejected.
+
+    :ivar rewrite: makes its JSON that of its type, where only one reading is possible.
+    :ivar unit: of its epoch time, if it is one whose unit is said.
+    :ivar compute: makes the value of the Kafka record; None if it is a field.
+    """
 
     name: str
     type: JsonType
     required: bool
+    rewrite: Rewrite | None = None
+    unit: str | None = None
+    compute: Callable[[Any], Any] | None = None
 
     @property
     def is_instant(self) -> bool:
         """Whether its value is a time, in microseconds since 1970."""
-        return self.type is _INSTANT
+        return self.type is _INSTANT or self.unit is not None
 
 
 def plan_fields(plans: Iterable[TablePlan], timestamp_field: str | None) -> dict[str, FieldPlan]:
@@ -45,27 +62,88 @@ def plan_fields(plans: Iterable[TablePlan], timestamp_field: str | None) -> dict
     :param timestamp_field: the field that gives the write timestamp; optional in a record.
     :raises ConfigurationError: if two columns want one field in different types.
     """
-    sources = [(plan, source) for plan in plans for source in plan.sources]
+    everything = [(plan, source) for plan in plans for source in plan.sources]
+    sources = [(plan, source) for plan, source in everything if source.given.constant is None]
+    sources = [(plan, source) for plan, source in sources if source.given.metadata is None]
+    units = _units(sources)
     instants = {source.field for _, source in sources if source.column.cql.name == "timestamp"}
-    instants |= {source.fallback for _, source in sources if source.fallback is not None}
+    instants |= {source.field for _, source in sources if source.given.day} | set(units)
+    instants |= {source.fallback for _, source in everything if source.fallback is not None}
     if timestamp_field is not None:
         instants.add(timestamp_field)
-    fields = {name: FieldPlan(name, _INSTANT, required=False) for name in instants}
+    fields = {name: _instant_plan(name, units.get(name)) for name in instants}
     wanted: dict[str, Source] = {}
     for plan, source in sources:
         required = source.column.in_key and source.fallback is None
         name = source.field
         if name in instants:
             _check_instant(plan, source)
-            kind = _INSTANT
+            kind, rewrite = _INSTANT, None
         else:
             _check_same_type(wanted.setdefault(name, source), source, plan)
-            kind = json_type(source.column.cql)
+            kind, rewrite = json_type(source.column.cql), rewrite_of(source.column.cql)
         known = fields.get(name)
         fields[name] = FieldPlan(
-            name, known.type if known else kind, required or (known is not None and known.required)
+            name,
+            known.type if known else kind,
+            required or (known is not None and known.required),
+            rewrite,
+            units.get(name),
         )
-    return fields
+    # Behind the fields, as their values are added to those of the record.
+    return fields | {
+        source.field: _computed(source) for _, source in everything if source.given.field is None
+    }
+
+
+def _instant_plan(name: str, unit: str | None) -> FieldPlan:
+    kind = _INSTANT if unit is None else epoch_type(EPOCH_UNITS[unit])
+    return FieldPlan(name, kind, required=False, unit=unit)
+
+
+def _units(sources: Iterable[tuple[TablePlan, Source]]) -> dict[str, str]:
+    units: dict[str, str] = {}
+    for _, source in sources:
+        unit = source.given.unit
+        if unit is not None and units.setdefault(source.field, unit) != unit:
+            raise ConfigurationError(
+                f"columns= gives field {source.field!r} the units {units[source.field]!r} and {unit!r}"
+            )
+    return units
+
+
+def _computed(source: Source) -> FieldPlan:
+    """Return the plan of a constant or of Kafka's metadata.
+
+    :raises ConfigurationError: if a constant does not fit its column.
+    """
+    cql, given = source.column.cql, source.given
+    is_time = cql.name == "timestamp" or (given.metadata == "__timestamp" and cql.name == "date")
+    kind = _INSTANT if is_time else json_type(cql)
+    decoder = Decoder({"value": FieldPlan("value", kind, required=True, rewrite=rewrite_of(cql))})
+    if given.constant is not None:
+        try:
+            [value] = decoder.decode(b'{"value": ' + given.constant + b"}")
+        except RejectError as error:
+            raise ConfigurationError(f"columns= fills {source.column.name!r}: {error}") from error
+        return FieldPlan(source.field, kind, required=False, compute=lambda _record: value)
+    return FieldPlan(
+        source.field, kind, required=False,
+        compute=_metadata_reader(str(given.metadata), decoder, as_bytes=cql.name == "blob"),
+    )  # fmt: skip
+
+
+def _metadata_reader(name: str, decoder: Decoder, *, as_bytes: bool) -> Callable[[Any], Any]:
+    def compute(record: Any) -> Any:
+        try:
+            found = read_metadata(name, record, as_bytes=as_bytes)
+            return None if found is None else decoder.decode_mapping({"value": found})[0]
+        except UnicodeDecodeError as error:
+            raise RejectError(f"{name} is no UTF-8 text: {error}") from error
+        except RejectError as error:
+            raise RejectError(f"{name}: {error}") from error
+
+    return compute
 
 
 def _check_same_type(first: Source, source: Source, plan: TablePlan) -> None:
@@ -92,12 +170,14 @@ class Decoder:
 
     def __init__(self, fields: Mapping[str, FieldPlan]) -> None:
         self.position = {name: index for index, name in enumerate(fields)}
-        plans = list(fields.values())
+        plans = [plan for plan in fields.values() if plan.compute is None]
+        self.computed = [plan.compute for plan in fields.values() if plan.compute is not None]
         self._names = [plan.name for plan in plans]
         self._converters = [
             (index, plan.type.convert) for index, plan in enumerate(plans) if plan.type.convert is not None
         ]
-        self._decode = msgspec.json.Decoder(_build_struct(plans)).decode
+        self._typed = msgspec.json.Decoder(_build_struct(plans)).decode
+        self._rewrite = object_rewrite({plan.name: plan.rewrite for plan in plans})
 
     def decode(self, raw: bytes | None) -> list[Any]:
         """Return the value of each field, None where it is null or absent.
@@ -108,12 +188,39 @@ class Decoder:
         if raw is None:
             raise RejectError("the record has no value (a tombstone)")
         try:
-            values = list(msgspec.structs.astuple(self._decode(raw)))
+            try:
+                values = list(msgspec.structs.astuple(self._typed(raw)))
+            except msgspec.ValidationError:
+                values = list(msgspec.structs.astuple(self._typed(self._rewrite(raw))))
         except RecursionError:
             raise RejectError("JSON is nested too deeply") from None
         except (ValueError, OverflowError) as error:  # msgspec's own errors and UnicodeDecodeError among them
             raise RejectError(str(error)) from error
         return self._convert(values, self._converters)
+
+    def decode_mapping(self, mapping: Mapping[str, Any]) -> list[Any]:
+        """Return what ``decode`` returns, of a record that is read already.
+
+        Its values are taken as JSON has them: bytes as base64, times in ISO 8601; a float that is not finite
+        as null.
+
+        :raises RejectError: as ``decode``.
+        """
+        taken = {name: mapping[name] for name in self._names if name in mapping}
+        try:
+            raw = msgspec.json.encode(taken)
+        except RecursionError:
+            raise RejectError("the record is nested too deeply") from None
+        except (TypeError, ValueError, OverflowError) as error:
+            raise RejectError(f"the record has a value that JSON cannot have: {error}") from error
+        return self.decode(raw)
+
+    def add_computed(self, values: list[Any], record: Any) -> None:
+        """Add the values that come from the Kafka record and constants to those of its fields.
+
+        :raises RejectError: if a column cannot take one.
+        """
+        values += [compute(record) for compute in self.computed]
 
     def _convert(self, values: list[Any], converters: Sequence[tuple[int, Converter]]) -> list[Any]:
         index = 0

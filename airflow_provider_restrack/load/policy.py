@@ -25,7 +25,8 @@ class LoadPolicy:
     """What to load from where to where, and how.
 
     :ivar tables: names ``keyspace.table``, or mappings with ``table`` and ``mode``.
-    :ivar columns: column → field, for columns that take a field of another name; None leaves a column out.
+    :ivar columns: column → what ``sources.parse_source`` reads: a field of another name, None to leave the
+        column out, Kafka's metadata, a constant, an epoch time or a day.
     :ivar max_records: ends the run after so many records.
     :ivar max_seconds: ends the run after so long; what is read by then is still stored and committed.
     :ivar partitions: numbers, of every topic or by topic, to read by hand; None joins the group, and shares
@@ -40,13 +41,15 @@ class LoadPolicy:
     :ivar timestamp_field: field with the time that the row was true, which is its write timestamp; a record
         without it takes Kafka's.
     :ivar retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes.
+    :ivar max_ahead: seconds that a write time may be ahead of the worker's clock; a record further ahead is
+        rejected, as later ones would never overwrite it. None is no limit.
     :ivar origin: names the task in dead letters.
     """
 
     topics: Sequence[str]
     tables: Sequence[str | Mapping[str, str]]
     group_id: str = "restrack-loader"
-    columns: Mapping[str, str | None] = field(default_factory=dict)
+    columns: Mapping[str, str | Mapping[str, Any] | None] = field(default_factory=dict)
     max_records: int | None = None
     max_seconds: float | None = None
     partitions: Choice | Sequence[int] | Mapping[str, Sequence[int]] | None = None
@@ -58,6 +61,7 @@ class LoadPolicy:
     dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5
     timestamp_field: str = "timestamp"
     retry_seconds: float = 60.0
+    max_ahead: float | None = 3600.0
     origin: str = ""
     kafka_connection: str = "kafka_default"
     cassandra_connection: str = "cassandra_default"
@@ -77,23 +81,29 @@ class LoadPolicy:
             raise ConfigurationError(
                 "dead_letter_topic is one of topics: rejected records would be read for ever"
             )
-        for name in ("max_records", "max_seconds", "batch_rows", "ttl", "retry_seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:  # so that NaN, a limit that is never reached, is none
-                raise ConfigurationError(f"{name} is {value}: it must be positive")
+        self._check_limits()
         check_topics_named(parse_partitions(self.partitions), self.topics)
-        if self.follow and self.max_seconds is None:
-            raise ConfigurationError("follow needs max_seconds: without it the run would never end")
-        if self.ttl is not None and self.ttl > _MAX_TTL_S:
-            raise ConfigurationError(f"ttl is {self.ttl} s: Cassandra takes at most {_MAX_TTL_S}")
         if self.consistency is not None and self.consistency not in _CONSISTENCIES:
             raise ConfigurationError(
                 f"consistency is {self.consistency!r}: it must be one of {sorted(_CONSISTENCIES)}"
             )
+        from airflow_provider_restrack.load.sources import parse_source
         from airflow_provider_restrack.load.table import parse_targets
 
         parse_targets(self.tables)
+        for column, given in self.columns.items():
+            parse_source(column, given)
         parse_limit(self.dead_letter_limit)
+
+    def _check_limits(self) -> None:
+        for name in ("max_records", "max_seconds", "batch_rows", "ttl", "retry_seconds", "max_ahead"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:  # so that NaN, a limit that is never reached, is none
+                raise ConfigurationError(f"{name} is {value}: it must be positive")
+        if self.follow and self.max_seconds is None:
+            raise ConfigurationError("follow needs max_seconds: without it the run would never end")
+        if self.ttl is not None and self.ttl > _MAX_TTL_S:
+            raise ConfigurationError(f"ttl is {self.ttl} s: Cassandra takes at most {_MAX_TTL_S}")
 
 
 @dataclass(slots=True)

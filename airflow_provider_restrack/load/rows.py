@@ -32,6 +32,7 @@ class RowMaker:
     encoders: tuple[RowEncoder | PackedEncoder, ...]
     timestamp_position: int
     ttl: int | None
+    ahead: AheadLimit
 
     def make(self, record: Any, now_us: int) -> list[EncodedRow] | None:
         """Return a record's row for each table, or None if its time to live is over.
@@ -39,15 +40,43 @@ class RowMaker:
         :raises RejectError: if no row can be made of it.
         """
         values = self.decoder.decode(record.value())
+        if self.decoder.computed:
+            self.decoder.add_computed(values, record)
         write_us = values[self.timestamp_position]
         if write_us is None:
             write_us = _record_time(record)
+        self.ahead.check(write_us, now_us)
         ttl = None
         if self.ttl is not None:
             ttl = remaining_ttl(self.ttl, write_us, now_us)
             if ttl <= 0:
                 return None
         return [encoder.encode(values, write_us, ttl, record) for encoder in self.encoders]
+
+
+@dataclass(frozen=True, slots=True)
+class AheadLimit:
+    """How far a write time may be ahead of the worker's clock: one row of the far future in a table of the
+    newest rows is never overwritten by those that follow.
+
+    :ivar field: the field of the write time, for the message.
+    :ivar seconds: None is no limit.
+    """
+
+    field: str
+    seconds: float | None
+
+    def check(self, write_us: int, now_us: int) -> None:
+        """Refuse a write time that is too far ahead.
+
+        :raises RejectError: naming field, time and limit.
+        """
+        if self.seconds is not None and write_us - now_us > self.seconds * 1_000_000:
+            raise RejectError(
+                f"the write time (field {self.field!r}, else Kafka's) is {write_us} µs since 1970,"
+                f" {(write_us - now_us) // 1_000_000} s ahead of the worker's clock; max_ahead is"
+                f" {self.seconds:g} s"
+            )
 
 
 def remaining_ttl(retention_s: int, write_us: int, now_us: int) -> int:
@@ -84,7 +113,8 @@ def build_row_maker(policy: LoadPolicy, session: Any) -> RowMaker:
             encoders.append(RowEncoder(plan, prepared, fields, decoder.position))
         else:
             encoders.append(PackedEncoder(plan, packed, fields, decoder.position))
-    return RowMaker(decoder, tuple(encoders), decoder.position[policy.timestamp_field], policy.ttl)
+    ahead = AheadLimit(policy.timestamp_field, policy.max_ahead)
+    return RowMaker(decoder, tuple(encoders), decoder.position[policy.timestamp_field], policy.ttl, ahead)
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_restrack.load.cql_types import CqlType, json_type, parse_cql_type
+from airflow_provider_restrack.load.cql_types import CqlType, is_builtin, json_type, parse_cql_type
 from airflow_provider_restrack.load.errors import ConfigurationError
+from airflow_provider_restrack.load.sources import Given, check_type, parse_source
 from airflow_provider_restrack.store.schema import TABLE_BY_NAME, split_table_name
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ _COLUMNS_OF_TABLE = (
     "SELECT column_name, kind, position, type FROM system_schema.columns"
     " WHERE keyspace_name = %s AND table_name = %s"
 )
+_USER_TYPES = "SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = %s"
+_BY_NAME = Given()
 _MODES = ("merge", "replace")
 
 
@@ -53,12 +56,15 @@ class Column:
 class Source:
     """Where a column's value comes from: a field, or the day of a time field where the field is absent.
 
+    :ivar field: the record's field, or a name of its own for what is not one.
+    :ivar given: what ``columns=`` says of it.
     :ivar fallback: the time field whose UTC day stands in for an absent ``field``.
     """
 
     column: Column
     field: str
     fallback: str | None = None
+    given: Given = _BY_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +135,40 @@ def read_columns(session: Any, target: TableTarget, *, connection: str) -> tuple
         )
     order = {"partition_key": 0, "clustering": 1, "static": 2, "regular": 3}
     rows.sort(key=lambda row: (order.get(row.kind, 4), row.position, row.column_name))
-    return tuple(Column(row.column_name, parse_cql_type(row.type), row.kind) for row in rows)
+    columns = [Column(row.column_name, parse_cql_type(row.type), row.kind) for row in rows]
+    if all(is_builtin(column.cql) for column in columns):
+        return tuple(columns)
+    found = session.execute(_USER_TYPES, (target.keyspace,))
+    types = {row.type_name: (tuple(row.field_names), tuple(row.field_types)) for row in found}
+    return tuple(Column(one.name, _with_fields(one.cql, types), one.kind) for one in columns)
+
+
+def _with_fields(cql: CqlType, types: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> CqlType:
+    """Return a type with the definitions of the user-defined types in it."""
+    if cql.name in types and not cql.arguments:
+        names, kinds = types[cql.name]
+        inner = tuple(_with_fields(parse_cql_type(kind), types) for kind in kinds)
+        return replace(cql, arguments=inner, fields=names)
+    return replace(cql, arguments=tuple(_with_fields(one, types) for one in cql.arguments))
 
 
 def plan_table(
-    target: TableTarget, columns: Iterable[Column], mapping: Mapping[str, str | None], *, timestamp_field: str
+    target: TableTarget, columns: Iterable[Column], mapping: Mapping[str, Any], *, timestamp_field: str
 ) -> TablePlan:
     """Decide which field fills each column.
 
-    :param mapping: column → field; a column that it does not name takes the field of its own name, and one
-        that it maps to None is left out.
+    :param mapping: column → what ``parse_source`` reads; a column that it does not name takes the field of
+        its own name, and one that it maps to None is left out.
     :param timestamp_field: the field whose UTC day fills a date column ``day`` that a record lacks, in the
         tables of ``store/schema.py`` and in any that has it in its key.
     :raises ConfigurationError: if a key column is left out, or a column has a type that JSON cannot fill.
     """
     sources = []
     for column in columns:
-        field = mapping.get(column.name, column.name)
-        if field is None:
+        given: Given | None = Given(column.name)
+        if column.name in mapping:
+            given = parse_source(column.name, mapping[column.name])
+        if given is None:
             if column.in_key:
                 raise ConfigurationError(
                     f"columns= leaves out {column.name!r}, a part of the primary key of"
@@ -154,13 +176,15 @@ def plan_table(
                 )
             continue
         _check_type(target, column)
+        check_type(column.name, column.cql.name, given)
         derived = column.name == "day" and column.cql.name == "date" and column.name not in mapping
         derived = derived and (column.in_key or target.name in TABLE_BY_NAME)
-        sources.append(Source(column, field, timestamp_field if derived else None))
+        name = given.field or f"{given.metadata or column.name} as {column.cql}"
+        sources.append(Source(column, name, timestamp_field if derived else None, given))
     return TablePlan(target, tuple(sources))
 
 
-def check_mapping(plans: Mapping[TableTarget, Iterable[Column]], mapping: Mapping[str, str | None]) -> None:
+def check_mapping(plans: Mapping[TableTarget, Iterable[Column]], mapping: Mapping[str, Any]) -> None:
     """Refuse a mapping of a column that no table has.
 
     :raises ConfigurationError: naming the column and the tables.

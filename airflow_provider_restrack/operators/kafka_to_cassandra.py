@@ -44,7 +44,10 @@ class KafkaToCassandraOperator(BaseOperator):
     :param group_id: consumer group that holds the offsets; it overrides that of the connection.
     :param kafka_config_id: id of a ``kafka`` connection. One with ``enable.auto.commit=true`` is refused.
     :param cassandra_conn_id: id of a ``cassandra`` connection.
-    :param columns: column → field where the names differ; None leaves a column out. A ``date`` column of a
+    :param columns: column → field where the names differ; None leaves a column out. Also Kafka's metadata
+        (``__key``, ``__topic``, ``__partition``, ``__offset``, ``__timestamp``, ``header.NAME``), constants
+        (``{"value": …}``), epoch times (``{"field": "ts", "unit": "s" | "ms" | "us" | "ns"}``) and the UTC
+        day of a time (``{"day_of": "ts"}``). A ``date`` column of a
         time field takes its UTC day; a key column ``day`` does so by itself.
     :param max_records: end after so many records.
     :param max_seconds: end after so many seconds; what has been read is stored and committed first.
@@ -66,11 +69,14 @@ class KafkaToCassandraOperator(BaseOperator):
     :param timestamp_field: field with the write time; a record without it takes Kafka's.
     :param retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes; then
         the task fails, with nothing committed beyond what is stored.
+    :param max_ahead: seconds that a record's write time may be ahead of the worker's clock; one further ahead
+        is rejected, as later records would never overwrite it. None: no limit.
     """
 
     template_fields: Sequence[str] = (
         "topics", "tables", "group_id", "kafka_config_id", "cassandra_conn_id", "columns", "max_records",
         "max_seconds", "partitions", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit",
+        "timestamp_field", "batch_rows", "retry_seconds", "max_ahead",
     )  # fmt: skip
     ui_color = "#d9e8f5"
 
@@ -82,7 +88,7 @@ class KafkaToCassandraOperator(BaseOperator):
         group_id: str = "restrack-loader",
         kafka_config_id: str = "kafka_default",
         cassandra_conn_id: str = "cassandra_default",
-        columns: Mapping[str, str | None] | None = None,
+        columns: Mapping[str, str | Mapping[str, Any] | None] | None = None,
         max_records: int | None = None,
         max_seconds: float | None = None,
         partitions: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
@@ -94,6 +100,7 @@ class KafkaToCassandraOperator(BaseOperator):
         dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5,
         timestamp_field: str = "timestamp",
         retry_seconds: float = 60.0,
+        max_ahead: float | None = 3600.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -114,6 +121,7 @@ class KafkaToCassandraOperator(BaseOperator):
         self.dead_letter_limit = dead_letter_limit
         self.timestamp_field = timestamp_field
         self.retry_seconds = retry_seconds
+        self.max_ahead = max_ahead
         if is_literal([getattr(self, name) for name in self.template_fields]):
             self._policy({}).check()
         self._moved: tuple[str, str, LoadResult] | None = None
@@ -204,17 +212,25 @@ class KafkaToCassandraOperator(BaseOperator):
             max_seconds=_number("max_seconds", self.max_seconds, float),
             partitions=parse_partitions(self.partitions),
             follow=self.follow,
-            batch_rows=self.batch_rows,
+            batch_rows=_needed("batch_rows", self.batch_rows, int),
             consistency=self.consistency,
             ttl=_number("ttl", self.ttl, int),
             dead_letter_topic=self.dead_letter_topic,
             dead_letter_limit=self.dead_letter_limit,
             timestamp_field=self.timestamp_field,
-            retry_seconds=self.retry_seconds,
+            retry_seconds=_needed("retry_seconds", self.retry_seconds, float),
+            max_ahead=_number("max_ahead", self.max_ahead, float),
             origin=f"{dag_id}.{self.task_id}" if dag_id else self.task_id,
             kafka_connection=self.kafka_config_id,
             cassandra_connection=self.cassandra_conn_id,
         )
+
+
+def _needed(name: str, value: Any, kind: type[int] | type[float]) -> Any:
+    number = _number(name, value, kind)
+    if number is None:
+        raise ValueError(f"{name} is {value!r}: it must be a number")
+    return number
 
 
 def _number(name: str, value: Any, kind: type[int] | type[float]) -> Any:

@@ -90,7 +90,13 @@ class Subject:
     """Tables that are filled from one record, by both encoders, and the reference's reading of them."""
 
     def __init__(
-        self, name: str, tables: list[TableSpec], *, time_field: str = "timestamp", ttl: int | None = None
+        self,
+        name: str,
+        tables: list[TableSpec],
+        *,
+        time_field: str = "timestamp",
+        ttl: int | None = None,
+        ahead: int | None = None,
     ) -> None:
         self.name, self.tables, self._ttl = name, tables, ttl
         policy = LoadPolicy(
@@ -99,12 +105,13 @@ class Subject:
             columns={column: one for table in tables for column, one in table.fields.items()},
             timestamp_field=time_field,
             ttl=ttl,
+            max_ahead=ahead,
         )
         self.packed = build_row_maker(policy, FakeSession(tables, packs=True))
         self.bound = build_row_maker(policy, FakeSession(tables, packs=False))
         assert all(type(one) is PackedEncoder for one in self.packed.encoders)
         assert all(type(one) is RowEncoder for one in self.bound.encoders)
-        self._reference = Reference(tables, time_field, ttl)
+        self._reference = Reference(tables, time_field, ttl, ahead)
         self.fields = {
             table.field_of(column): _text_of(cql) for table in tables for column, cql in table.types.items()
         } | {time_field: "timestamp"}
@@ -303,6 +310,7 @@ def subjects() -> list[Subject]:
             ],
             time_field="made",
             ttl=3600,
+            ahead=3600,
         ),
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_restrack.load.cql_types import CqlType
 
@@ -37,6 +37,7 @@ _TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}")
 _BASE64 = re.compile(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
@@ -114,13 +115,10 @@ def _map_reader(key: CqlType, item: CqlType) -> Callable[[Any], Any]:
         if type(value) is not Pairs:
             raise RefusedError("no object")
         # A key that is there twice has the last value; then those that are the same but for their writing.
-        pairs: Iterable[tuple[str, Any]] = value
-        if key.name == "date":
-            for _, one in value:
-                read_item(one)
-            pairs = dict(value).items()
         made = {}
-        for name, one in pairs:
+        for name, one in dict(value).items():
+            if one is None:
+                continue  # what is unknown is absent
             if numeric and not _INTEGER.fullmatch(name):
                 raise RefusedError("no integer as key")
             made[read_key(Number(name) if numeric else name)] = read_item(one)
@@ -130,6 +128,13 @@ def _map_reader(key: CqlType, item: CqlType) -> Callable[[Any], Any]:
 
 
 def read_text(value: Any) -> str:
+    """Return text; of a number, as it is written."""
+    if type(value) is Number:
+        return str(value)
+    return strict_text(value)
+
+
+def strict_text(value: Any) -> str:
     if type(value) is not str or _SURROGATE.search(value):
         raise RefusedError("no text")
     return value
@@ -147,8 +152,14 @@ def read_boolean(value: Any) -> bool:
     return value
 
 
+def number_of(value: Any) -> Any:
+    """Return the number that a text is, and else the value."""
+    return Number(value) if type(value) is str and _NUMBER.fullmatch(value) else value
+
+
 def integer(bits: int | None) -> Callable[[Any], int]:
     def read(value: Any) -> int:
+        value = number_of(value)
         if type(value) is not Number or not _INTEGER.fullmatch(value):
             raise RefusedError("no integer")
         made = int(value)
@@ -160,6 +171,7 @@ def integer(bits: int | None) -> Callable[[Any], int]:
 
 
 def read_double(value: Any) -> float:
+    value = number_of(value)
     if type(value) is not Number:
         raise RefusedError("no number")
     made = float(value)
@@ -195,7 +207,7 @@ def read_instant(value: Any) -> int:
         if abs(millis) > _MAX_MILLIS:
             raise RefusedError("time out of range")
         return millis * 1000
-    return _instant_of(read_text(value))
+    return _instant_of(strict_text(value))
 
 
 def _instant_of(text: str) -> int:
@@ -223,7 +235,7 @@ def ordinal(year: int, month: int, day: int) -> int:
 
 
 def read_date(value: Any) -> int:
-    text = read_text(value)
+    text = strict_text(value)
     if _DATE.fullmatch(text):
         return ordinal(*map(int, text.split("-"))) + DATE_MIDDLE
     if week := _WEEK_DATE.fullmatch(text):
@@ -237,7 +249,7 @@ def read_date(value: Any) -> int:
 
 
 def read_time(value: Any) -> int:
-    found = _TIME.fullmatch(read_text(value))
+    found = _TIME.fullmatch(strict_text(value))
     if found is None or int(found[1]) > 23 or int(found[2]) > 59 or int(found[3]) > 59:
         raise RefusedError("no time of day")
     seconds = (int(found[1]) * 60 + int(found[2])) * 60 + int(found[3])
@@ -245,7 +257,7 @@ def read_time(value: Any) -> int:
 
 
 def read_uuid(value: Any) -> uuid.UUID:
-    if not _UUID.fullmatch(read_text(value)):
+    if not _UUID.fullmatch(strict_text(value)):
         raise RefusedError("no UUID")
     return uuid.UUID(value)
 
@@ -259,7 +271,7 @@ def read_timeuuid(value: Any) -> uuid.UUID:
 
 def read_inet(value: Any) -> Any:
     try:
-        made = ipaddress.ip_address(read_text(value))
+        made = ipaddress.ip_address(strict_text(value))
     except ValueError:
         raise RefusedError("no address") from None
     if "%" in value:
@@ -268,7 +280,7 @@ def read_inet(value: Any) -> Any:
 
 
 def read_blob(value: Any) -> bytes:
-    if not _BASE64.fullmatch(read_text(value)):
+    if not _BASE64.fullmatch(strict_text(value)):
         raise RefusedError("no base64")
     return base64.b64decode(value)
 

@@ -55,7 +55,10 @@ class Expected:
 class Reference:
     """Reads records for a set of tables."""
 
-    def __init__(self, tables: Sequence[TableSpec], time_field: str, retention_s: int | None) -> None:
+    def __init__(
+        self, tables: Sequence[TableSpec], time_field: str, retention_s: int | None, ahead_s: int | None
+    ) -> None:
+        self._ahead_s = ahead_s
         self._tables, self._time, self._retention_s = tables, time_field, retention_s
         self._readers: dict[str, Callable[[Any], Any]] = {}
         self._needed: set[str] = set()
@@ -81,6 +84,8 @@ class Reference:
         write_us = values.get(self._time)
         if write_us is None:
             write_us = kafka_us(kafka_time)
+        if self._ahead_s is not None and write_us - now_us > self._ahead_s * 10**6:
+            raise RefusedError("the write time is too far ahead")
         ttl = None
         if self._retention_s is not None:
             age_s = -((write_us - now_us) // 10**6)  # in whole seconds, begun ones included

@@ -39,7 +39,7 @@ def test_mended_letters_are_replayed_and_the_rest_is_put_aside_with_its_first_or
     table = f"{pipeline.keyspace}.readings"
     pipeline.session.execute(f"CREATE TABLE {table} (host text PRIMARY KEY, level int)")
     good = [{"host": f"h{n}", "level": n, "timestamp": sample(age_s=n + 1)["timestamp"]} for n in range(5)]
-    texts = [one | {"host": f"t{n}", "level": str(n)} for n, one in enumerate(good)]
+    texts = [one | {"host": f"t{n}", "level": f"{n} m"} for n, one in enumerate(good)]
     moment = 1_700_000_000_000
     pipeline.send(
         good[0], *texts, b"not json", *good[1:], partition=3, headers=[("own", b"\x00")], timestamp=moment
@@ -60,7 +60,7 @@ def test_mended_letters_are_replayed_and_the_rest_is_put_aside_with_its_first_or
     assert again.records == 0
     rows = pipeline.session.execute(f"SELECT host, level, writetime(level) FROM {table}")
     stored = {row[0]: (row[1], row[2]) for row in rows}
-    assert {name: level for name, (level, _) in stored.items()} == {f"t{n}": str(n) for n in range(5)}
+    assert {name: level for name, (level, _) in stored.items()} == {f"t{n}": f"{n} m" for n in range(5)}
     times = pipeline.session.execute(f"SELECT host, writetime(level) FROM {table}")
     assert {at for _, at in times} == {at for _, at in stored.values()}
     [letter] = pipeline.read(second_topic, 1)

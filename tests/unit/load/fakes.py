@@ -25,12 +25,17 @@ _DRIVER_TYPES = {
     "varint": "IntegerType",
     "double": "DoubleType", "float": "FloatType", "decimal": "DecimalType", "timestamp": "DateType",
     "date": "SimpleDateType", "time": "TimeType", "uuid": "UUIDType", "timeuuid": "TimeUUIDType",
-    "inet": "InetAddressType", "blob": "BytesType", "list": "ListType", "set": "SetType", "map": "MapType",
+    "inet": "InetAddressType", "blob": "BytesType", "list": "ListType",
+    "duration": "DurationType", "tuple": "TupleType", "set": "SetType", "map": "MapType",
 }  # fmt: skip
 
 
 def driver_type(cql: CqlType) -> Any:
     """Return the driver's type of a CQL type."""
+    if cql.name == "vector":
+        return cqltypes.VectorType.apply_parameters(
+            [driver_type(cql.arguments[0]), int(cql.arguments[1].name)], None
+        )
     kind = getattr(cqltypes, _DRIVER_TYPES[cql.name])
     return kind.apply_parameters([driver_type(one) for one in cql.arguments]) if cql.arguments else kind
 

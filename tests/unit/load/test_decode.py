@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -120,3 +122,27 @@ def test_field_names_may_be_any_text() -> None:
     values = decoder.decode('{"a key": "x", "über-wert": 3}'.encode())
 
     assert (values[decoder.position["a key"]], values[decoder.position["über-wert"]]) == ("x", 3)
+
+
+def test_a_record_that_is_read_already_has_the_same_values() -> None:
+    columns = columns_of({"k": "text", "v": "int", "n": "varint", "b": "blob", "d": "double"}, ["k"])
+    decoder = Decoder(plan_fields([plan_table(TARGET, columns, {}, timestamp_field="at")], "at"))
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+
+    values = decoder.decode_mapping(
+        {"k": 7, "v": "3", "n": 2**70, "b": b"\x00", "d": math.nan, "at": moment, "other": object()}
+    )
+
+    taken = {name: values[index] for name, index in decoder.position.items()}
+    assert taken == {"k": "7", "v": 3, "n": 2**70, "b": b"\x00", "d": None, "at": 1_767_312_000_000_000}
+
+
+def test_a_mapping_that_is_no_record_is_rejected() -> None:
+    nested: list[Any] = []
+    nested.append(nested)
+
+    with pytest.raises(RejectError, match=r"missing required field `timestamp`"):
+        DECODER.decode_mapping({})
+    for wrong in (object(), "\ud800", nested):
+        with pytest.raises(RejectError, match=r"JSON cannot have|too deeply"):
+            DECODER.decode_mapping({"host": wrong})

@@ -41,15 +41,22 @@ COLLECTIONS = (
     "frozen<map<text, text>>", "map<ascii, tinyint>", "map<int, double>", "map<text, date>",
     "map<uuid, float>", "map<text, frozen<list<double>>>", "list<frozen<map<text, float>>>",
 )  # fmt: skip
-TYPES = (*SCALARS, *COLLECTIONS)
+RARER = ("duration", "tuple<int, text, timestamp>", "vector<float, 3>", "list<frozen<tuple<date, double>>>")
+TYPES = (*SCALARS, *COLLECTIONS, *RARER)
 
 
 def values_of(cql: CqlType) -> st.SearchStrategy[Any]:
+    if cql.name == "duration":
+        return st.integers(0, 999).map(lambda number: f"{number}mo{number}d{number}ns")
     if not cql.arguments:
         return SCALARS[cql.name]
+    if cql.name == "vector":
+        return st.lists(SCALARS["float"], min_size=3, max_size=3)
     inner = [values_of(one) for one in cql.arguments]
     if cql.name == "map":
         return st.dictionaries(inner[0].map(str), inner[1], max_size=3)
+    if cql.name == "tuple":
+        return st.tuples(*(one | st.none() for one in inner)).map(list)
     return st.lists(inner[0], max_size=4)
 
 

@@ -16,7 +16,7 @@ from airflow_provider_restrack.load.rows import RowMaker, build_row_maker, remai
 from tests.unit.load.fakes import FakeMessage, columns_of, prepare, record
 
 COLUMNS = columns_of({"k": "text", "v": "int"}, ["k"])
-POLICY = LoadPolicy(topics=["t"], tables=["ks.t"], timestamp_field="made")
+POLICY = LoadPolicy(topics=["t"], tables=["ks.t"], timestamp_field="made", max_ahead=None)
 SECOND = 1_000_000
 
 
@@ -63,6 +63,16 @@ def test_an_expired_record_has_no_row_and_a_fresh_one_the_rest_of_its_time() -> 
     assert made.make(record(k="a", made=0), 60 * SECOND) is None
     [row] = made.make(record(k="a", made=0), 45 * SECOND) or []
     assert row.statement.values[-1] == (15).to_bytes(4, "big")
+
+
+def test_a_record_from_the_far_future_is_rejected() -> None:
+    made = maker(max_ahead=60)
+
+    assert made.make(record(k="a", made=60_000), 0)
+    with pytest.raises(RejectError, match=r"'made', .* is 60001000 µs .* 60 s ahead .* max_ahead is 60 s"):
+        made.make(record(k="a", made=60_001), 0)
+    with pytest.raises(RejectError, match="max_ahead"):
+        made.make(record(k="a"), 0)  # Kafka's time
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**13), st.integers(0, 10**13))

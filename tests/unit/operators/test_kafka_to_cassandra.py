@@ -96,10 +96,15 @@ def test_the_core_gets_arguments_settings_and_session(core: Core) -> None:
 
 
 def test_numbers_may_come_out_of_templates(core: Core) -> None:
-    operator(max_records="7", max_seconds="1.5", ttl="").execute({})
+    operator(
+        max_records="7", max_seconds="1.5", ttl="", batch_rows="9", retry_seconds="2.5", max_ahead="60"
+    ).execute({})
 
     assert core.policy is not None
     assert (core.policy.max_records, core.policy.max_seconds, core.policy.ttl) == (7, 1.5, None)
+    assert (core.policy.batch_rows, core.policy.retry_seconds, core.policy.max_ahead) == (9, 2.5, 60.0)
+    with pytest.raises(ValueError, match="retry_seconds is '': it must be a number"):
+        operator(retry_seconds="").execute({})
     with pytest.raises(ValueError, match="max_records is 'many'"):
         operator(max_records="many").execute({})
 
