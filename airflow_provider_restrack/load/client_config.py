@@ -27,6 +27,7 @@ _MEMBERS_ONLY = (
     "group.instance.id", "group.protocol", "group.remote.assignor", "on_commit", "heartbeat.interval.ms",
     "max.poll.interval.ms",
 )  # fmt: skip
+_REGISTRY_PREFIX = "schema.registry."
 _PREFETCH_KB = 16384  # librdkafka's default of 64 MB is most of what a small worker has
 # A fetch that finds nothing holds the connection so long, and questions after offsets wait behind it.
 _FETCH_WAIT_MS = 100
@@ -46,6 +47,11 @@ def bootstrap_servers(config: Mapping[str, Any]) -> str:
     )
 
 
+def librdkafka_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a connection's settings without those of the schema registry, which librdkafka refuses."""
+    return {name: value for name, value in config.items() if not name.startswith(_REGISTRY_PREFIX)}
+
+
 def build_producer_config(config: Mapping[str, Any], *, connection: str, timeout_s: float) -> dict[str, Any]:
     """Return the settings of a producer that waits for all replicas and never doubles or reorders a record.
 
@@ -63,7 +69,7 @@ def build_producer_config(config: Mapping[str, Any], *, connection: str, timeout
             f"Kafka connection {connection!r} sets transactional.id, and records of an uncommitted"
             " transaction are never read: remove it from the connection's extra"
         )
-    settings = {"linger.ms": 20, "compression.type": "lz4"} | dict(config)
+    settings = {"linger.ms": 20, "compression.type": "lz4"} | librdkafka_settings(config)
     for name in (*_CONSUMER_ONLY, "request.required.acks", "delivery.timeout.ms"):
         settings.pop(name, None)
     return settings | {
@@ -101,7 +107,9 @@ def build_consumer_config(config: Mapping[str, Any], *, group_id: str, connectio
         )
     ours = {"queued.max.messages.kbytes": _PREFETCH_KB, "fetch.wait.max.ms": _FETCH_WAIT_MS}
     settings = ours | {
-        name: value for name, value in config.items() if name not in (*_PRODUCER_ONLY, *_MEMBERS_ONLY)
+        name: value
+        for name, value in librdkafka_settings(config).items()
+        if name not in (*_PRODUCER_ONLY, *_MEMBERS_ONLY)
     }
     return settings | {
         "group.id": group_id,

@@ -19,6 +19,10 @@ class KafkaUnavailableError(RuntimeError):
     """Kafka does not answer, or refuses what was asked, within the time allowed."""
 
 
+class SchemaRegistryError(RuntimeError):
+    """The schema registry does not answer, or not with a schema; records that need one stay unread."""
+
+
 class DeliveryError(RuntimeError):
     """Kafka did not acknowledge some of the records."""
 

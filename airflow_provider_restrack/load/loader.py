@@ -27,8 +27,10 @@ from airflow_provider_restrack.load.errors import (
     KafkaUnavailableError,
     PoisonRecordError,
     RejectError,
+    SchemaRegistryError,
     StoreError,
 )
+from airflow_provider_restrack.load.formats.registry import open_format
 from airflow_provider_restrack.load.offsets import OffsetTracker, Partition
 from airflow_provider_restrack.load.policy import LoadResult
 from airflow_provider_restrack.load.progress import Progress, Tally
@@ -54,6 +56,7 @@ SLICE_RECORDS = (
     1000  # between two of them answers are handled and writes sent, so that the servers never wait
 )
 _BUSY_WAIT_S = 0.005  # for records, while writes are in flight
+_OURS = (StoreError, DeliveryError, PoisonRecordError, DeadLetterLimitError, SchemaRegistryError)
 _COMMIT_EVERY_S = 1.0  # what a killed run repeats at most, beside what was in flight
 
 
@@ -78,9 +81,10 @@ def load(
     :raises StoreError: if Cassandra does not store a row.
     :raises KafkaUnavailableError: if Kafka does not answer, give records or confirm a commit.
     :raises DeliveryError: if a dead letter is not acknowledged.
+    :raises SchemaRegistryError: if the schema of a record is not to be had now.
     """
     policy.check()
-    maker = build_row_maker(policy, session)
+    maker = build_row_maker(policy, session, open_format(policy, config))
     read_policy = ReadPolicy(tuple(policy.topics), policy.group_id, policy.kafka_connection)
     letters = None
     reader = open_reader(read_policy, config, now=clock.monotonic)
@@ -138,7 +142,7 @@ class Run:
             while not self._reader.finished and not self._over(stop):
                 self._advance()
             self._settle()
-        except (StoreError, DeliveryError, PoisonRecordError, DeadLetterLimitError) as error:
+        except _OURS as error:
             self._commit_after(error)
             raise
         finally:
@@ -197,7 +201,10 @@ class Run:
 
     def _make_rows(self, records: Sequence[Any], part: Assembly) -> int:
         """Return how many records were made into rows or rejected: all, if there are dead letters."""
-        make = self._maker.make
+        make: Callable[[Any, int], Any] = self._maker.make
+        add: Callable[[Any], None] = part.add
+        if self._maker.format is not None:
+            make, add = self._maker.make_all, partial(self._add_all, part)
         now_us = int((clock.utc_now() - EPOCH).total_seconds() * 1_000_000)
         for index, record in enumerate(records):
             try:
@@ -210,8 +217,16 @@ class Run:
             if rows is None:
                 self._result.expired += 1
             else:
-                part.add(rows)
+                add(rows)
         return len(records)
+
+    def _add_all(self, part: Assembly, made: list[list[EncodedRow] | None]) -> None:
+        """Add the rows of a record of which a format makes any number."""
+        for rows in made:
+            if rows is None:
+                self._result.expired += 1
+            else:
+                part.add(rows)
 
     def _gather(self, part: Assembly) -> None:
         self._assembly.extend(part)

@@ -9,7 +9,7 @@ from airflow_provider_restrack.load.dead_letter_limit import parse_limit
 from airflow_provider_restrack.load.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _MAX_TTL_S = 20 * 365 * 24 * 3600  # Cassandra's own limit
 _CONSISTENCIES = frozenset(
@@ -33,6 +33,7 @@ class LoadPolicy:
     :ivar dead_letter_limit: what ``parse_limit`` reads: how much a run may reject before it fails.
     :ivar timestamp_field: field with the time that the row was true, which is its write timestamp; a record
         without it takes Kafka's.
+    :ivar format: what ``parse_format`` reads: the form of the records' values.
     :ivar retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes.
     :ivar origin: names the task in dead letters.
     """
@@ -49,6 +50,7 @@ class LoadPolicy:
     dead_letter_topic: str | None = None
     dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5
     timestamp_field: str = "timestamp"
+    format: str | Mapping[str, Any] | Callable[..., Any] = "json"
     retry_seconds: float = 60.0
     origin: str = ""
     kafka_connection: str = "kafka_default"
@@ -79,10 +81,12 @@ class LoadPolicy:
             raise ConfigurationError(
                 f"consistency is {self.consistency!r}: it must be one of {sorted(_CONSISTENCIES)}"
             )
+        from airflow_provider_restrack.load.formats.registry import parse_format
         from airflow_provider_restrack.load.table import parse_targets
 
         parse_targets(self.tables)
         parse_limit(self.dead_letter_limit)
+        parse_format(self.format)
 
 
 @dataclass(slots=True)
@@ -91,7 +95,7 @@ class LoadResult:
 
     :ivar rows: rows that Cassandra acknowledged, over all tables.
     :ivar superseded: rows of ``replace`` tables that a newer one of the same chunk made needless.
-    :ivar expired: records older than ``ttl``, not written.
+    :ivar expired: records older than ``ttl``, or rows where a record gives several; not written.
     :ivar lost: records that the topic's retention deleted before the group read them.
     :ivar lag_before: offsets between the group's own and the topics' ends, when the run started.
     :ivar lag_after: the same when it ended, records included that have come since.

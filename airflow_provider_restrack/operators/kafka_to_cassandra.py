@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -59,13 +59,16 @@ class KafkaToCassandraOperator(BaseOperator):
         least 1,000 records), or ``{"count": …, "share": …, "after": …}``. Over it the task fails, without a
         retry, before the records at hand; None lets any number through.
     :param timestamp_field: field with the write time; a record without it takes Kafka's.
+    :param format: form of the values: ``json``, ``telegraf``, ``influx`` (line protocol) or ``avro``; a
+        mapping for options, such as ``{"name": "influx", "precision": "s"}``; or a function
+        ``(value: bytes, record) -> dict | list[dict] | None``, or the dotted path of one.
     :param retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes; then
         the task fails, with nothing committed beyond what is stored.
     """
 
     template_fields: Sequence[str] = (
         "topics", "tables", "group_id", "kafka_config_id", "cassandra_conn_id", "columns", "max_records",
-        "max_seconds", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit",
+        "max_seconds", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit", "format",
     )  # fmt: skip
     ui_color = "#d9e8f5"
 
@@ -86,6 +89,7 @@ class KafkaToCassandraOperator(BaseOperator):
         dead_letter_topic: str | None = None,
         dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5,
         timestamp_field: str = "timestamp",
+        format: str | Mapping[str, Any] | Callable[..., Any] = "json",  # noqa: A002 - the field's own word
         retry_seconds: float = 60.0,
         **kwargs: Any,
     ) -> None:
@@ -104,8 +108,10 @@ class KafkaToCassandraOperator(BaseOperator):
         self.dead_letter_topic = dead_letter_topic
         self.dead_letter_limit = dead_letter_limit
         self.timestamp_field = timestamp_field
+        self.format = format
         self.retry_seconds = retry_seconds
-        if is_literal([getattr(self, name) for name in self.template_fields]):
+        given = [getattr(self, name) for name in self.template_fields]
+        if is_literal([value for value in given if not callable(value)]):
             self._policy({}).check()
         self._moved: tuple[str, str, LoadResult] | None = None
         # Made in execute: an Event holds a lock, which Airflow's copies of an operator cannot take along.
@@ -198,6 +204,7 @@ class KafkaToCassandraOperator(BaseOperator):
             dead_letter_topic=self.dead_letter_topic,
             dead_letter_limit=self.dead_letter_limit,
             timestamp_field=self.timestamp_field,
+            format=self.format,
             retry_seconds=self.retry_seconds,
             origin=f"{dag_id}.{self.task_id}" if dag_id else self.task_id,
             kafka_connection=self.kafka_config_id,
