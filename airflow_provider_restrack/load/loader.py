@@ -81,7 +81,8 @@ def load(
     :raises StoreError: if Cassandra does not store a row.
     :raises KafkaUnavailableError: if Kafka does not answer, give records or confirm a commit.
     :raises DeliveryError: if a dead letter is not acknowledged.
-    :raises SchemaRegistryError: if the schema of a record is not to be had now.
+    :raises SchemaRegistryError: if the schema of a record is not to be had now; what precedes the records at
+        hand is committed.
     """
     policy.check()
     maker = build_row_maker(policy, session, open_format(policy, config))
@@ -185,7 +186,11 @@ class Run:
     def _take(self, chunk: Chunk) -> None:
         """Make the rows of a slice and gather them; stop before a record, or a slice, that nothing takes."""
         part = self._new_assembly()
-        made = self._make_rows(chunk.records, part)
+        try:
+            made = self._make_rows(chunk.records, part)
+        except SchemaRegistryError:
+            self._settle()
+            raise
         if made < len(chunk.records):
             record, error = part.rejected.pop()
             part.note_read(_ends_of(chunk.records[:made]), made)

@@ -11,6 +11,8 @@ from airflow_provider_restrack.load.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_provider_restrack.load.formats.registry import FormatChoice
+
 _MAX_TTL_S = 20 * 365 * 24 * 3600  # Cassandra's own limit
 _CONSISTENCIES = frozenset(
     {"ANY", "ONE", "TWO", "THREE", "QUORUM", "ALL", "LOCAL_QUORUM", "EACH_QUORUM", "LOCAL_ONE"}
@@ -50,7 +52,7 @@ class LoadPolicy:
     dead_letter_topic: str | None = None
     dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5
     timestamp_field: str = "timestamp"
-    format: str | Mapping[str, Any] | Callable[..., Any] = "json"
+    format: str | Mapping[str, Any] | Callable[..., Any] | FormatChoice = "json"
     retry_seconds: float = 60.0
     origin: str = ""
     kafka_connection: str = "kafka_default"

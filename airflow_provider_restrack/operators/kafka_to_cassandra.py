@@ -93,6 +93,8 @@ class KafkaToCassandraOperator(BaseOperator):
         retry_seconds: float = 60.0,
         **kwargs: Any,
     ) -> None:
+        from airflow_provider_restrack.load.formats.registry import parse_format
+
         super().__init__(**kwargs)
         self.topics = topics
         self.tables = tables
@@ -108,10 +110,11 @@ class KafkaToCassandraOperator(BaseOperator):
         self.dead_letter_topic = dead_letter_topic
         self.dead_letter_limit = dead_letter_limit
         self.timestamp_field = timestamp_field
-        self.format = format
+        # Airflow calls a function that stands in a template field.
+        self.format = parse_format(format) if callable(format) else format
         self.retry_seconds = retry_seconds
-        given = [getattr(self, name) for name in self.template_fields]
-        if is_literal([value for value in given if not callable(value)]):
+        given = {name: getattr(self, name) for name in self.template_fields}
+        if is_literal({**given, "format": None if callable(format) else format}):
             self._policy({}).check()
         self._moved: tuple[str, str, LoadResult] | None = None
         # Made in execute: an Event holds a lock, which Airflow's copies of an operator cannot take along.

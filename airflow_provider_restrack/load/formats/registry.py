@@ -53,18 +53,22 @@ class FormatChoice:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    function: Callable[..., Any] | None = None
+    function: Callable[..., Any] | None = field(default=None, repr=False)
 
 
 def parse_format(value: Any) -> FormatChoice:
     """Read ``format``: a name, an import path, a function, a mapping, or text that a template made of one.
 
+    What it has read already is returned as it is.
+
     Nothing is imported.
 
     :raises ConfigurationError: if it is none of these, or has an option that its format lacks.
     """
+    if isinstance(value, FormatChoice):
+        return value
     if callable(value):
-        return FormatChoice(getattr(value, "__qualname__", type(value).__name__), {}, value)
+        return FormatChoice(_name_of(value), {}, value)
     given = _read_object(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
     if isinstance(given, str):
         given = {"name": given}
@@ -102,6 +106,12 @@ def open_format(policy: LoadPolicy, config: Mapping[str, Any]) -> Format | None:
     from airflow_provider_restrack.load.formats.custom import CustomFormat, import_function
 
     return CustomFormat(choice.name, choice.function or import_function(choice.name))
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return a name that is the same in every process, as it becomes part of a DAG's version."""
+    of = function if hasattr(function, "__qualname__") else type(function)
+    return f"{of.__module__}.{of.__qualname__}"
 
 
 def _read_object(text: str) -> Any:

@@ -34,6 +34,7 @@ def test_the_defaults_are_allowed() -> None:
         ({"retry_seconds": float("nan")}, "retry_seconds is nan"),
         ({"ttl": 0}, "ttl is 0"),
         ({"dead_letter_limit": 1.5}, r"dead_letter_limit is 1\.5"),
+        ({"format": "xml"}, "format is 'xml'"),
         ({"ttl": 630_720_001}, "at most 630720000"),
         ({"consistency": "local_quorum"}, "'local_quorum'.*LOCAL_QUORUM"),
     ],

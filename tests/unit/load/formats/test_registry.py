@@ -30,7 +30,8 @@ def function(value: bytes, record: Any) -> dict[str, Any]:
         ('{"name": "influx", "precision": "s"}', FormatChoice("influx", {"precision": "s"})),
         ("my.module.parse", FormatChoice("my.module.parse")),
         ({"name": "my.module.parse"}, FormatChoice("my.module.parse")),
-        (function, FormatChoice("function", {}, function)),
+        (function, FormatChoice(f"{__name__}.function", {}, function)),
+        (FormatChoice("influx"), FormatChoice("influx")),
     ],
 )
 def test_the_argument_is_read_in_all_its_forms(value: Any, choice: FormatChoice) -> None:
@@ -103,3 +104,11 @@ def test_reading_the_argument_imports_nothing_of_the_users() -> None:
     parse_format("antigravity.geohash")
 
     assert "antigravity" not in sys.modules
+
+
+def test_a_function_has_the_same_words_in_every_process() -> None:
+    class Reader:
+        def __call__(self, value: bytes, record: Any) -> None: ...
+
+    assert " at 0x" not in repr(parse_format(function)) + repr(parse_format(Reader()))
+    assert parse_format(Reader()).name.endswith("Reader")
