@@ -30,7 +30,7 @@ _END = re.compile(r"(?: +(-?[0-9]{1,19}))? *\r?(?:\n|\Z)")
 _ESCAPE = re.compile(r"\\([,= ])")
 _MEASUREMENT_ESCAPE = re.compile(r"\\([, ])")
 _STRING_ESCAPE = re.compile(r'\\(["\\])')
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"([+-]?[0-9]{1,20})([iu])")
 _BOOLEANS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), True) | dict.fromkeys(
     ("f", "F", "false", "False", "FALSE"), False

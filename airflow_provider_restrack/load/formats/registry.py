@@ -127,10 +127,11 @@ def _check_options(choice: FormatChoice) -> None:
     if unknown:
         takes = f"it takes {', '.join(sorted(allowed))}" if allowed else "it takes none"
         raise ConfigurationError(f"format {choice.name!r} has no option {', '.join(unknown)}: {takes}")
-    from airflow_provider_restrack.load.formats.influx import parse_precision
-    from airflow_provider_restrack.load.formats.telegraf import parse_units
-
     if "precision" in choice.options:
+        from airflow_provider_restrack.load.formats.influx import parse_precision
+
         parse_precision(choice.options["precision"])
     if "json_timestamp_units" in choice.options:
+        from airflow_provider_restrack.load.formats.telegraf import parse_units
+
         parse_units(choice.options["json_timestamp_units"])

@@ -186,3 +186,19 @@ def test_what_is_written_by_the_specification_is_read_back(
     rows = parse(f"{head} {body} {at}\n" * 2)
 
     assert [(row["name"], row["tags"], row["fields"]) for row in rows] == [(name, tags, fields)] * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "m f=" + "1" * 10**6 + "x",
+        "m f=" + "1" * 10**6 + "i",
+        "m,a=" + "\\ " * 10**6,
+        'm f="' + "\\\\" * 10**6,
+        "m" * 10**6,
+    ],
+    ids=["number", "integer", "tag", "string", "measurement"],
+)
+def test_a_long_value_is_read_once_and_not_again_from_each_of_its_characters(text: str) -> None:
+    with pytest.raises(RejectError, match=r"^influx: line 1, column "):
+        parse(text)
