@@ -81,7 +81,7 @@ class RowMaker:
         """Return the values of a row that a format has found, under the rules of JSON."""
         try:
             raw = msgspec.json.encode(row)
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        except (msgspec.EncodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise RejectError(f"its values cannot be written as JSON: {error}") from error
         return self.decoder.decode(raw)
 

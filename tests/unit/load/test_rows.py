@@ -160,6 +160,7 @@ def test_an_expired_row_leaves_the_others_of_its_record() -> None:
         ({"k": "a", "v": "x"}, r"Expected `int.*\$\.v"),
         ({"k": "a", "v": 2**70}, r"\$\.v"),
         ({"k": "a", "v": object()}, "cannot be written as JSON"),
+        ({"k": "a", "m": {(1, 2): 3}}, "cannot be written as JSON"),
         ({"k": "\ud800"}, "cannot be written as JSON"),
     ],
 )
