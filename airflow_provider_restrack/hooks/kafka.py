@@ -46,9 +46,11 @@ class KafkaClientHook(KafkaBaseHook):
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
+        from airflow_provider_restrack.load.client_config import librdkafka_settings
+
         try:
             config = self.config()
-            client = AdminClient(config, logger=self.log)
+            client = AdminClient(librdkafka_settings(config), logger=self.log)
         except KafkaException as error:
             return False, f"Kafka connection {self.kafka_config_id!r} is not valid: {error.args[0].str()}"
         except (ValueError, TypeError) as error:

@@ -38,6 +38,7 @@ _RESETS: Mapping[str, Reset] = {
     **dict.fromkeys(("latest", "largest", "end"), "latest"),
     **dict.fromkeys(("error", "none"), "error"),
 }
+_REGISTRY_PREFIX = "schema.registry."
 _PREFETCH_KB = 16384  # librdkafka's default of 64 MB is most of what a small worker has
 # A fetch that finds nothing holds the connection so long, and questions after offsets wait behind it.
 _FETCH_WAIT_MS = 100
@@ -57,6 +58,11 @@ def bootstrap_servers(config: Mapping[str, Any]) -> str:
     )
 
 
+def librdkafka_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a connection's settings without those of the schema registry, which librdkafka refuses."""
+    return {name: value for name, value in config.items() if not name.startswith(_REGISTRY_PREFIX)}
+
+
 def build_producer_config(config: Mapping[str, Any], *, connection: str, timeout_s: float) -> dict[str, Any]:
     """Return the settings of a producer that waits for all replicas and never doubles or reorders a record.
 
@@ -74,7 +80,7 @@ def build_producer_config(config: Mapping[str, Any], *, connection: str, timeout
             f"Kafka connection {connection!r} sets transactional.id, and records of an uncommitted"
             " transaction are never read: remove it from the connection's extra"
         )
-    settings = {"linger.ms": 20, "compression.type": "lz4"} | dict(config)
+    settings = {"linger.ms": 20, "compression.type": "lz4"} | librdkafka_settings(config)
     for name in (*_CONSUMER_ONLY, "request.required.acks", "delivery.timeout.ms"):
         settings.pop(name, None)
     return settings | {
@@ -119,7 +125,7 @@ def build_consumer_config(
     settings = {"queued.max.messages.kbytes": _PREFETCH_KB, "fetch.wait.max.ms": _FETCH_WAIT_MS}
     if follows:
         settings["topic.metadata.refresh.interval.ms"] = _FOLLOW_METADATA_MS
-    settings |= {name: value for name, value in config.items() if name not in unwanted}
+    settings |= {name: value for name, value in librdkafka_settings(config).items() if name not in unwanted}
     return settings | {
         "group.id": group_id,
         "enable.auto.commit": False,

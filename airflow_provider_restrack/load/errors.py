@@ -36,6 +36,10 @@ class OffsetResetError(RuntimeError):
         )
 
 
+class SchemaRegistryError(RuntimeError):
+    """The schema registry does not answer, or not with a schema; records that need one stay unread."""
+
+
 class DeliveryError(RuntimeError):
     """Kafka did not acknowledge some of the records."""
 

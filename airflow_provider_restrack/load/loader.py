@@ -28,8 +28,10 @@ from airflow_provider_restrack.load.errors import (
     OffsetResetError,
     PoisonRecordError,
     RejectError,
+    SchemaRegistryError,
     StoreError,
 )
+from airflow_provider_restrack.load.formats.registry import open_format
 from airflow_provider_restrack.load.offsets import OffsetTracker, Partition
 from airflow_provider_restrack.load.partitions import parse_partitions
 from airflow_provider_restrack.load.plan import ReadPolicy
@@ -58,6 +60,9 @@ SLICE_RECORDS = (
     1000  # between two of them answers are handled and writes sent, so that the servers never wait
 )
 _BUSY_WAIT_S = 0.005  # for records, while writes are in flight
+_OURS = (
+    StoreError, DeliveryError, PoisonRecordError, DeadLetterLimitError, OffsetResetError, SchemaRegistryError,
+)  # fmt: skip
 _COMMIT_EVERY_S = 1.0  # what a killed run repeats at most, beside what was in flight
 
 
@@ -84,9 +89,11 @@ def load(
     :raises KafkaUnavailableError: if Kafka does not answer, give records or confirm a commit.
     :raises OffsetResetError: if records are missing and the connection sets ``auto.offset.reset=error``.
     :raises DeliveryError: if a dead letter is not acknowledged.
+    :raises SchemaRegistryError: if the schema of a record is not to be had now; what precedes the records at
+        hand is committed.
     """
     policy.check()
-    maker = build_row_maker(policy, session)
+    maker = build_row_maker(policy, session, open_format(policy, config))
     read_policy = ReadPolicy(
         tuple(policy.topics), policy.group_id, policy.kafka_connection,
         partitions=parse_partitions(policy.partitions), follow=policy.follow,
@@ -148,13 +155,7 @@ class Run:
             while not self._is_done() and not self._over(stop):
                 self._advance()
             self._settle()
-        except (
-            StoreError,
-            DeliveryError,
-            PoisonRecordError,
-            DeadLetterLimitError,
-            OffsetResetError,
-        ) as error:
+        except _OURS as error:
             self._commit_after(error)
             raise
         finally:
@@ -225,7 +226,11 @@ class Run:
     def _take(self, chunk: Chunk) -> None:
         """Make the rows of a slice and gather them; stop before a record, or a slice, that nothing takes."""
         part = self._new_assembly()
-        made = self._make_rows(chunk.records, part)
+        try:
+            made = self._make_rows(chunk.records, part)
+        except SchemaRegistryError:
+            self._settle()
+            raise
         if made < len(chunk.records):
             record, error = part.rejected.pop()
             part.note_read(_ends_of(chunk.records[:made]), made)
@@ -241,7 +246,10 @@ class Run:
 
     def _make_rows(self, records: Sequence[Any], part: Assembly) -> int:
         """Return how many records were made into rows or rejected: all, if there are dead letters."""
-        make = self._maker.make
+        make: Callable[[Any, int], Any] = self._maker.make
+        add: Callable[[Any], None] = part.add
+        if self._maker.format is not None:
+            make, add = self._maker.make_all, partial(self._add_all, part)
         now_us = int((clock.utc_now() - EPOCH).total_seconds() * 1_000_000)
         for index, record in enumerate(records):
             try:
@@ -254,8 +262,16 @@ class Run:
             if rows is None:
                 self._result.expired += 1
             else:
-                part.add(rows)
+                add(rows)
         return len(records)
+
+    def _add_all(self, part: Assembly, made: list[list[EncodedRow] | None]) -> None:
+        """Add the rows of a record of which a format makes any number."""
+        for rows in made:
+            if rows is None:
+                self._result.expired += 1
+            else:
+                part.add(rows)
 
     def _gather(self, part: Assembly) -> None:
         self._assembly.extend(part)

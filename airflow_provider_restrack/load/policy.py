@@ -10,8 +10,9 @@ from airflow_provider_restrack.load.errors import ConfigurationError
 from airflow_provider_restrack.load.partitions import check_topics_named, parse_partitions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_provider_restrack.load.formats.registry import FormatChoice
     from airflow_provider_restrack.load.partitions import Choice
 
 _MAX_TTL_S = 20 * 365 * 24 * 3600  # Cassandra's own limit
@@ -40,6 +41,7 @@ class LoadPolicy:
     :ivar dead_letter_limit: what ``parse_limit`` reads: how much a run may reject before it fails.
     :ivar timestamp_field: field with the time that the row was true, which is its write timestamp; a record
         without it takes Kafka's.
+    :ivar format: what ``parse_format`` reads: the form of the records' values.
     :ivar retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes.
     :ivar max_ahead: seconds that a write time may be ahead of the worker's clock; a record further ahead is
         rejected, as later ones would never overwrite it. None is no limit.
@@ -60,6 +62,7 @@ class LoadPolicy:
     dead_letter_topic: str | None = None
     dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5
     timestamp_field: str = "timestamp"
+    format: str | Mapping[str, Any] | Callable[..., Any] | FormatChoice = "json"
     retry_seconds: float = 60.0
     max_ahead: float | None = 3600.0
     origin: str = ""
@@ -87,6 +90,7 @@ class LoadPolicy:
             raise ConfigurationError(
                 f"consistency is {self.consistency!r}: it must be one of {sorted(_CONSISTENCIES)}"
             )
+        from airflow_provider_restrack.load.formats.registry import parse_format
         from airflow_provider_restrack.load.sources import parse_source
         from airflow_provider_restrack.load.table import parse_targets
 
@@ -94,6 +98,7 @@ class LoadPolicy:
         for column, given in self.columns.items():
             parse_source(column, given)
         parse_limit(self.dead_letter_limit)
+        parse_format(self.format)
 
     def _check_limits(self) -> None:
         for name in ("max_records", "max_seconds", "batch_rows", "ttl", "retry_seconds", "max_ahead"):
@@ -112,7 +117,7 @@ class LoadResult:
 
     :ivar rows: rows that Cassandra acknowledged, over all tables.
     :ivar superseded: rows of ``replace`` tables that a newer one of the same chunk made needless.
-    :ivar expired: records older than ``ttl``, not written.
+    :ivar expired: records older than ``ttl``, or rows where a record gives several; not written.
     :ivar lost: records that the topic's retention deleted before the group read them.
     :ivar lag_before: offsets between the group's own and the topics' ends, when the run started; of the
         partitions that it read.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from cassandra import InvalidRequest, Unauthorized
 
 from airflow_provider_restrack.load.decode import Decoder, plan_fields
@@ -18,28 +19,35 @@ from airflow_provider_restrack.load.wire import open_packing
 from airflow_provider_restrack.store.session import DRIVER_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_restrack.load.encode import EncodedRow
+    from airflow_provider_restrack.load.formats.registry import Format
     from airflow_provider_restrack.load.policy import LoadPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class RowMaker:
-    """Makes the rows of a record: decoder, encoders of the tables, and the rules of write time and TTL."""
+    """Makes the rows of a record: decoder, encoders of the tables, and the rules of write time and TTL.
+
+    :ivar format: what reads the records' values; None for JSON.
+    """
 
     decoder: Decoder
     encoders: tuple[RowEncoder | PackedEncoder, ...]
     timestamp_position: int
     ttl: int | None
     ahead: AheadLimit
+    format: Format | None = None
 
-    def make(self, record: Any, now_us: int) -> list[EncodedRow] | None:
+    def make(self, record: Any, now_us: int, values: list[Any] | None = None) -> list[EncodedRow] | None:
         """Return a record's row for each table, or None if its time to live is over.
 
+        :param values: what was read of it; None decodes its JSON.
         :raises RejectError: if no row can be made of it.
         """
-        values = self.decoder.decode(record.value())
+        if values is None:
+            values = self.decoder.decode(record.value())
         if self.decoder.computed:
             self.decoder.add_computed(values, record)
         write_us = values[self.timestamp_position]
@@ -52,6 +60,34 @@ class RowMaker:
             if ttl <= 0:
                 return None
         return [encoder.encode(values, write_us, ttl, record) for encoder in self.encoders]
+
+    def make_all(self, record: Any, now_us: int) -> list[list[EncodedRow] | None]:
+        """Return what ``make`` does for each of the rows that the format finds in a record.
+
+        :raises RejectError: if one of them cannot be made; then none is.
+        :raises SchemaRegistryError: if a schema is not to be had now.
+        """
+        if self.format is None:
+            return [self.make(record, now_us)]
+        value = record.value()
+        if value is None:
+            raise RejectError("the record has no value (a tombstone)")
+        rows = self.format.parse(value, record)
+        made = []
+        for index, row in enumerate(rows, 1):
+            try:
+                made.append(self.make(record, now_us, self._read(row)))
+            except RejectError as error:
+                raise RejectError(f"{self.format.name}, row {index} of {len(rows)}: {error}") from error
+        return made
+
+    def _read(self, row: Mapping[str, Any]) -> list[Any]:
+        """Return the values of a row that a format has found, under the rules of JSON."""
+        try:
+            raw = msgspec.json.encode(row)
+        except (msgspec.EncodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise RejectError(f"its values cannot be written as JSON: {error}") from error
+        return self.decoder.decode(raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +123,10 @@ def remaining_ttl(retention_s: int, write_us: int, now_us: int) -> int:
     return min(retention_s, retention_s - math.ceil((now_us - write_us) / 1_000_000))
 
 
-def build_row_maker(policy: LoadPolicy, session: Any) -> RowMaker:
+def build_row_maker(policy: LoadPolicy, session: Any, record_format: Format | None = None) -> RowMaker:
     """Read the tables' columns and compile decoder and encoders from them.
 
+    :param record_format: what reads the records' values; None for JSON.
     :raises ConfigurationError: if a table does not exist or may not be written, or a column cannot be filled.
     :raises StoreError: if Cassandra does not answer.
     """
@@ -114,7 +151,8 @@ def build_row_maker(policy: LoadPolicy, session: Any) -> RowMaker:
         else:
             encoders.append(PackedEncoder(plan, packed, fields, decoder.position))
     ahead = AheadLimit(policy.timestamp_field, policy.max_ahead)
-    return RowMaker(decoder, tuple(encoders), decoder.position[policy.timestamp_field], policy.ttl, ahead)
+    position = decoder.position[policy.timestamp_field]
+    return RowMaker(decoder, tuple(encoders), position, policy.ttl, ahead, record_format)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -67,6 +67,9 @@ class KafkaToCassandraOperator(BaseOperator):
         least 1,000 records), or ``{"count": …, "share": …, "after": …}``. Over it the task fails, without a
         retry, before the records at hand; None lets any number through.
     :param timestamp_field: field with the write time; a record without it takes Kafka's.
+    :param format: form of the values: ``json``, ``telegraf``, ``influx`` (line protocol) or ``avro``; a
+        mapping for options, such as ``{"name": "influx", "precision": "s"}``; or a function
+        ``(value: bytes, record) -> dict | list[dict] | None``, or the dotted path of one.
     :param retry_seconds: how long a write is tried again while Cassandra is down, busy or lacks nodes; then
         the task fails, with nothing committed beyond what is stored.
     :param max_ahead: seconds that a record's write time may be ahead of the worker's clock; one further ahead
@@ -76,7 +79,7 @@ class KafkaToCassandraOperator(BaseOperator):
     template_fields: Sequence[str] = (
         "topics", "tables", "group_id", "kafka_config_id", "cassandra_conn_id", "columns", "max_records",
         "max_seconds", "partitions", "consistency", "ttl", "dead_letter_topic", "dead_letter_limit",
-        "timestamp_field", "batch_rows", "retry_seconds", "max_ahead",
+        "timestamp_field", "batch_rows", "retry_seconds", "max_ahead", "format",
     )  # fmt: skip
     ui_color = "#d9e8f5"
 
@@ -99,10 +102,13 @@ class KafkaToCassandraOperator(BaseOperator):
         dead_letter_topic: str | None = None,
         dead_letter_limit: float | str | Mapping[str, Any] | None = 0.5,
         timestamp_field: str = "timestamp",
+        format: str | Mapping[str, Any] | Callable[..., Any] = "json",  # noqa: A002 - the field's own word
         retry_seconds: float = 60.0,
         max_ahead: float | None = 3600.0,
         **kwargs: Any,
     ) -> None:
+        from airflow_provider_restrack.load.formats.registry import parse_format
+
         super().__init__(**kwargs)
         self.topics = topics
         self.tables = tables
@@ -120,9 +126,12 @@ class KafkaToCassandraOperator(BaseOperator):
         self.dead_letter_topic = dead_letter_topic
         self.dead_letter_limit = dead_letter_limit
         self.timestamp_field = timestamp_field
+        # Airflow calls a function that stands in a template field.
+        self.format = parse_format(format) if callable(format) else format
         self.retry_seconds = retry_seconds
         self.max_ahead = max_ahead
-        if is_literal([getattr(self, name) for name in self.template_fields]):
+        given = {name: getattr(self, name) for name in self.template_fields}
+        if is_literal({**given, "format": None if callable(format) else format}):
             self._policy({}).check()
         self._moved: tuple[str, str, LoadResult] | None = None
         # Made in execute: an Event holds a lock, which Airflow's copies of an operator cannot take along.
@@ -218,6 +227,7 @@ class KafkaToCassandraOperator(BaseOperator):
             dead_letter_topic=self.dead_letter_topic,
             dead_letter_limit=self.dead_letter_limit,
             timestamp_field=self.timestamp_field,
+            format=self.format,
             retry_seconds=_needed("retry_seconds", self.retry_seconds, float),
             max_ahead=_number("max_ahead", self.max_ahead, float),
             origin=f"{dag_id}.{self.task_id}" if dag_id else self.task_id,

@@ -71,3 +71,13 @@ def test_the_test_of_a_connection_explains_settings_that_are_wrong(connect: Any)
         False,
         "Kafka connection 'my_kafka' is not valid: No such configuration property: \"no.such.setting\"",
     )
+
+
+def test_the_test_of_a_connection_passes_over_the_schema_registry(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "TEST_TIMEOUT_S", 0.5)
+    hook = connect(**{"bootstrap.servers": "127.0.0.1:1", "schema.registry.url": "http://r:8081"})
+
+    assert "did not answer" in hook.test_connection()[1]
+    assert hook.config()["schema.registry.url"] == "http://r:8081"

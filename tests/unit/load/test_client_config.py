@@ -9,6 +9,7 @@ from airflow_provider_restrack.load.client_config import (
     build_consumer_config,
     build_dead_letter_config,
     build_producer_config,
+    librdkafka_settings,
     offset_reset,
 )
 from airflow_provider_restrack.load.errors import ConfigurationError
@@ -167,3 +168,11 @@ def test_no_message_names_a_secret() -> None:
     assert "secret" not in str(refused.value)
     assert bootstrap_servers(BASE) == "b:1"
     assert bootstrap_servers({}) == "no bootstrap.servers"
+
+
+def test_settings_of_the_schema_registry_are_kept_from_the_clients() -> None:
+    registry = {"schema.registry.url": "http://r:8081", "schema.registry.basic.auth.user.info": "me:secret"}
+
+    assert librdkafka_settings(BASE | registry) == BASE
+    assert producer(**registry) == producer()
+    assert consumer(**registry) == consumer()

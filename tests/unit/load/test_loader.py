@@ -20,8 +20,10 @@ from airflow_provider_restrack.load.errors import (
     DeadLetterLimitError,
     DeliveryError,
     PoisonRecordError,
+    SchemaRegistryError,
     StoreError,
 )
+from airflow_provider_restrack.load.formats.custom import CustomFormat
 from airflow_provider_restrack.load.plan import Plan, ReadPolicy
 from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
 from airflow_provider_restrack.load.rows import build_row_maker
@@ -60,6 +62,7 @@ class Bench:
         session: Any = None,
         producer: Any = None,
         joins: bool = False,
+        read: Callable[[bytes], Any] | None = None,
         **changes: Any,
     ) -> None:
         partitions: dict[int, int] = {}
@@ -83,9 +86,9 @@ class Bench:
         letters = None
         if producer is not None:
             letters = DeadLetters(producer, DeadLetterPolicy("dead", "g"), servers="b:1", now=Clock())
-        self.run = loader.Run(
-            self.policy, build_row_maker(self.policy, SchemaSession()), reader, self.session, letters
-        )
+        record_format = None if read is None else CustomFormat("mine", lambda value, _record: read(value))
+        maker = build_row_maker(self.policy, SchemaSession(), record_format)
+        self.run = loader.Run(self.policy, maker, reader, self.session, letters)
 
     def execute(self, stop: Callable[[], bool] = never) -> LoadResult:
         return self.run.execute(stop)
@@ -546,3 +549,61 @@ def test_following_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (result.records, result.stopped) == (2, False)
     assert bench.committed == {0: 2}
+
+
+def keys(value: bytes) -> list[dict[str, Any]]:
+    return [{"k": name} for name in value.decode().split()]
+
+
+def test_a_format_gives_the_rows_and_a_record_counts_once() -> None:
+    values = [b"a b c", b"", b"d"]
+    bench = Bench([FakeMessage(value, at) for at, value in enumerate(values)], read=keys)
+
+    result = bench.execute()
+
+    assert (result.records, result.rows, bench.committed) == (3, 4, {0: 3})
+
+
+def test_expired_rows_of_a_format_are_counted_one_by_one() -> None:
+    bench = Bench(
+        [FakeMessage(b"x")], read=lambda _value: [{"k": "a", "made": 0}, {"k": "b", "made": 1}], ttl=60
+    )
+
+    result = bench.execute()
+
+    assert (result.records, result.rows, result.expired) == (1, 0, 2)
+
+
+def test_a_record_with_one_bad_row_is_a_dead_letter_and_none_of_its_rows_is_written() -> None:
+    producer = FakeProducer()
+    bench = Bench(
+        [FakeMessage(b"a", 0), FakeMessage(b"b bad", 1)],
+        producer=producer,
+        read=lambda value: [{"k": None if name == "bad" else name} for name in value.decode().split()],
+    )
+
+    result = bench.execute()
+
+    assert (result.records, result.rows, result.dead_letters) == (2, 1, 1)
+    assert [one["value"] for one in producer.sent] == [b"b bad"]
+    assert bench.committed == {0: 2}
+
+
+def test_a_registry_that_is_down_fails_the_run_with_what_precedes_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    producer = FakeProducer()
+    bench = Bench([FakeMessage(b"a", 0)], [FakeMessage(b"b", 1)], producer=producer, read=keys)
+    parse = CustomFormat.parse
+
+    def parse_or_fail(self: CustomFormat, value: bytes, message: Any) -> Any:
+        if value == b"b":
+            raise SchemaRegistryError("down")
+        return parse(self, value, message)
+
+    monkeypatch.setattr(CustomFormat, "parse", parse_or_fail)
+
+    with pytest.raises(SchemaRegistryError):
+        bench.execute()
+    assert producer.sent == []
+    assert bench.committed == {0: 1}

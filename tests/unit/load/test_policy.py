@@ -37,6 +37,7 @@ def test_the_defaults_are_allowed() -> None:
         ({"partitions": []}, r"partitions is \[\]"),
         ({"partitions": {"u": [0]}}, r"partitions names the topics \['u'\]"),
         ({"follow": True}, "follow needs max_seconds"),
+        ({"format": "xml"}, "format is 'xml'"),
         ({"ttl": 630_720_001}, "at most 630720000"),
         ({"consistency": "local_quorum"}, "'local_quorum'.*LOCAL_QUORUM"),
     ],

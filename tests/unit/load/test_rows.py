@@ -34,8 +34,20 @@ class FakeSession:
         return prepare(COLUMNS, with_ttl="TTL" in query)
 
 
-def maker(**changes: Any) -> RowMaker:
-    return build_row_maker(replace(POLICY, **changes), FakeSession())
+class Given:
+    """A format that finds the given rows in every record."""
+
+    name = "given"
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self.rows = list(rows)
+
+    def parse(self, value: bytes, record: Any) -> list[dict[str, Any]]:
+        return self.rows
+
+
+def maker(record_format: Any = None, **changes: Any) -> RowMaker:
+    return build_row_maker(replace(POLICY, **changes), FakeSession(), record_format)
 
 
 def test_a_record_becomes_a_row_of_each_table_at_the_time_of_its_field() -> None:
@@ -120,3 +132,58 @@ def test_what_fails_before_the_first_record_names_connection_and_table(
 
     with pytest.raises(kind, match=rf"'my_cassandra'\) was asked to {words} (of|to) ks\.t and .*{error}"):
         build_row_maker(replace(POLICY, cassandra_connection="my_cassandra"), Failing())
+
+
+def test_a_format_gives_any_number_of_rows_a_record_each_with_its_time() -> None:
+    message = FakeMessage(b"any")
+    made = maker(Given({"k": "a", "v": 1, "made": 5}, {"k": "b"}), tables=["ks.t", "ks.u"]).make_all(
+        message, 0
+    )
+
+    assert [[row.write_us for row in rows or []] for rows in made] == [
+        [5000, 5000],
+        [1_700_000_000_000_000, 1_700_000_000_000_000],
+    ]
+    assert [[row.primary_key for row in rows or []] for rows in made] == [[(b"a",)] * 2, [(b"b",)] * 2]
+    assert all(row.record is message for rows in made for row in rows or [])
+    assert maker(Given()).make_all(message, 0) == []
+
+
+def test_without_a_format_all_is_the_one_row_of_the_json() -> None:
+    [rows] = maker().make_all(record(k="a", made=5), 0)
+
+    assert [row.primary_key for row in rows or []] == [(b"a",)]
+
+
+def test_an_expired_row_leaves_the_others_of_its_record() -> None:
+    made = maker(Given({"k": "a", "made": 0}, {"k": "b", "made": 59_000}), ttl=60)
+
+    [old, fresh] = made.make_all(FakeMessage(b""), 60 * SECOND)
+    assert old is None
+    assert [row.primary_key for row in fresh or []] == [(b"b",)]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"v": 1}, "missing required field `k`"),
+        ({"k": "a", "v": "x"}, r"Expected `int.*\$\.v"),
+        ({"k": "a", "v": 2**70}, r"\$\.v"),
+        ({"k": "a", "v": object()}, "cannot be written as JSON"),
+        ({"k": "a", "m": {(1, 2): 3}}, "cannot be written as JSON"),
+        ({"k": "\ud800"}, "cannot be written as JSON"),
+    ],
+)
+def test_a_bad_row_rejects_its_record_and_is_numbered(row: dict[str, Any], words: str) -> None:
+    with pytest.raises(RejectError, match=f"^given, row 2 of 2: .*{words}"):
+        maker(Given({"k": "a"}, row)).make_all(FakeMessage(b""), 0)
+
+
+def test_a_row_that_contains_itself_and_a_tombstone_are_rejected() -> None:
+    row: dict[str, Any] = {"k": "a"}
+    row["me"] = row
+
+    with pytest.raises(RejectError, match="row 1 of 1"):
+        maker(Given(row)).make_all(FakeMessage(b""), 0)
+    with pytest.raises(RejectError, match="a tombstone"):
+        maker(Given({"k": "a"})).make_all(FakeMessage(None), 0)

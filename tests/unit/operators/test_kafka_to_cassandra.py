@@ -13,6 +13,7 @@ from airflow_provider_restrack import telemetry
 from airflow_provider_restrack.hooks import cassandra as cassandra_hook
 from airflow_provider_restrack.load import loader
 from airflow_provider_restrack.load.errors import ConfigurationError, DeadLetterLimitError, StoreError
+from airflow_provider_restrack.load.formats.registry import parse_format
 from airflow_provider_restrack.load.policy import LoadPolicy, LoadResult
 from airflow_provider_restrack.operators.kafka_to_cassandra import KafkaToCassandraOperator
 from airflow_provider_restrack.store import session
@@ -21,6 +22,10 @@ from airflow_provider_restrack.telemetry import Dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+def read_value(value: bytes, _record: Any) -> dict[str, Any]:
+    return {"host": value.decode()}
 
 
 class Core:
@@ -228,6 +233,8 @@ def test_data_and_connections_are_templates() -> None:
         ({"consistency": "MOST"}, "consistency is 'MOST'"),
         ({"dead_letter_topic": "t"}, "dead_letter_topic is one of topics"),
         ({"dead_letter_limit": 2.0}, r"dead_letter_limit is 2\.0"),
+        ({"format": "xml"}, "format is 'xml'"),
+        ({"format": read_value, "ttl": -1}, "ttl is -1"),
     ],
 )
 def test_what_is_plainly_wrong_fails_when_the_dag_is_parsed(wrong: dict[str, Any], message: str) -> None:
@@ -239,3 +246,27 @@ def test_templates_and_upstream_output_are_left_alone_at_parse() -> None:
     made = operator(topics="{{ params.topics }}", tables=["{{ params.keyspace }}.t"], ttl="{{ params.ttl }}")
 
     assert made.topics == "{{ params.topics }}"
+
+
+@pytest.mark.parametrize(
+    "value", ["telegraf", {"name": "influx", "precision": "s"}, "my.module.parse", read_value]
+)
+def test_a_format_reaches_the_core_by_name_with_options_or_as_a_function(core: Core, value: Any) -> None:
+    task = operator(format=value)
+    task.render_template_fields({})
+    task.execute({})
+
+    assert core.policy is not None
+    assert parse_format(core.policy.format) == parse_format(value)
+
+
+def test_a_dag_with_a_function_as_format_is_serialized() -> None:
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("d", schedule=None) as dag:
+        KafkaToCassandraOperator(task_id="load", topics=["t"], tables=["m.t"], format=read_value)
+
+    text = str(DagSerialization.to_dict(dag))
+    assert "read_value" in text
+    assert " at 0x" not in text
