@@ -19,14 +19,13 @@ from airflow_provider_restrack.load.topics import (
 )
 from airflow_provider_restrack.store.schema import FIELD_BY_NAME, SYSTEM_METRICS, cql_type
 from benchmarks.loader.verify import Contents, RowPacker
-from benchmarks.loader.works import KEY, KEYSPACE, generate
+from benchmarks.loader.works import KEY, KEYSPACE, PARTITIONS, generate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from benchmarks.loader.works import Work
 
-PARTITIONS = 4
 _DELIVERY_LIMIT_S = 120.0
 _POLL_EVERY = 1000
 

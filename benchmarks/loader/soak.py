@@ -26,7 +26,7 @@ from benchmarks.loader import contenders, fill, verify
 from benchmarks.loader.bench import Bench
 from benchmarks.loader.clients import Task
 from benchmarks.loader.servers import running_servers
-from benchmarks.loader.works import INTERVAL, KEYSPACE, SEED_COLUMNS, Work
+from benchmarks.loader.works import INTERVAL, KEYSPACE, PARTITIONS, SEED_COLUMNS, Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,7 @@ def run(task: Task) -> list[Reading]:
     """Run the task in a process of its own and watch it from outside."""
     command = contenders.python_command("restrack")(task)
     consumer = Consumer({"bootstrap.servers": task.bootstrap, "group.id": task.group})
-    partitions = [TopicPartition(task.topic, number) for number in range(fill.PARTITIONS)]
+    partitions = [TopicPartition(task.topic, number) for number in range(PARTITIONS)]
     readings: list[Reading] = []
     started = time.monotonic()
     with subprocess.Popen(command, cwd=contenders.ROOT, stdout=subprocess.PIPE, text=True) as loader:

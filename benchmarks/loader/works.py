@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_restrack.store.schema import Field
 
 KEYSPACE = "bench"
+PARTITIONS = 4  # of each topic
 START = datetime(2026, 1, 1, tzinfo=UTC)
 INTERVAL = timedelta(seconds=10)
 KEY = ("host", "day", "timestamp")
