@@ -121,7 +121,8 @@ class Writer:
             self._handle(answer)
         self._channel.reopen()
         self._send_due()
-        room = self._window.size * self._channel.width - self._in_flight
+        # What waits for another try counts as in flight: while Cassandra is away, no more is read for it.
+        room = self._window.size * self._channel.width - self._in_flight - len(self._retries)
         while room > 0 and self._backlog:
             self._send(self._backlog.popleft())
             room -= 1

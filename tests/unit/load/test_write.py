@@ -409,3 +409,15 @@ def test_the_caller_is_called_back_while_it_waits(monkeypatch: pytest.MonkeyPatc
     store(sender, [row()], ticket())
 
     assert len(calls) == 3
+
+
+def test_no_more_is_sent_while_as_much_waits_for_another_try() -> None:
+    session = FakeSession(lambda _statement: NoHostAvailable("all are down", {}))
+    sender = writer(session, in_flight=4, backoff_s=60.0, max_backoff_s=60.0)
+    for _ in range(20):
+        sender.submit(TARGET, [row()], ticket())
+    for _ in range(10):
+        sender.pump()
+
+    assert len(session.futures) == 4
+    assert sender.is_busy
