@@ -58,6 +58,7 @@ _WRONG: dict[str, dict[str, Any]] = {
     "no time": {"timestamp": "yesterday"},
     "a time without a zone that is none": {"timestamp": "2026-13-45T99:00:00Z"},
     "a time beyond every calendar": {"timestamp": 10**30},
+    "a time far ahead of the clock": {"timestamp": "9999-12-31T23:59:59.999Z"},
     "a row too large for Cassandra": {"error": "x" * 6_000_000},
 }
 
@@ -80,7 +81,6 @@ def make_odd(ledger: Ledger) -> list[Record]:
         text(sample(2, error="x" * 1_000_000)),
         text(sample(3), unknown={"deep": [[[[1]]]]}),
         text(sample(4, error="\u0000 \U0001f600 ñ", labels={})),
-        text(sample(5) | {"timestamp": "9999-12-31T23:59:59.999Z"}),
         Record(None, json.dumps(row := sample(6)).encode(), ledger.note(row)),
     ]
 
