@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.conftest import FULL
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -14,17 +16,20 @@ if TYPE_CHECKING:
     from services.kafka import KafkaServer
     from tests.faults.rig import Rig
 
+_KILLS = 6
+
 pytestmark = [pytest.mark.kafka, pytest.mark.cassandra, pytest.mark.slow]
 
 
-def test_a_task_killed_at_random_moments_loses_nothing(rig: Rig, times: Callable[[int, int], int]) -> None:
+@pytest.mark.parametrize("series", range(10 if FULL else 1))  # each with tables of its own, which stay small
+def test_a_task_killed_at_random_moments_loses_nothing(rig: Rig, series: int) -> None:
     rig.send(1500)
     began = time.monotonic()
     rig.run_to_end()
     whole = time.monotonic() - began
 
     kills = 0
-    while kills < times(6, 60):
+    while kills < _KILLS:
         # A third at any moment of the process, the others while it stores rows.
         if rig.random.random() < 1 / 3:
             rig.send(1500)
