@@ -306,8 +306,8 @@ def test_a_session_may_have_a_keyspace_of_its_own(pipeline, sample, cassandra_ad
 def test_the_level_of_the_session_counts_on_lanes(
     pipeline, sample, cassandra_address, monkeypatch, caplog
 ) -> None:
-    def raise_level(policy: Any, session: Any) -> Any:
-        maker = build_row_maker(policy, session)
+    def raise_level(policy: Any, session: Any, form: Any) -> Any:
+        maker = build_row_maker(policy, session, form)
         session.get_execution_profile(EXEC_PROFILE_DEFAULT).consistency_level = ConsistencyLevel.THREE
         return maker
 
