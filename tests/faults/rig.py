@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cassandra import InvalidRequest, ReadTimeout
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -151,7 +153,9 @@ class Rig:
         if session is None:
             with open_session(self._cassandra()) as opened:
                 return self._count(opened)
-        return int(session.execute(f"SELECT count(*) FROM {self.name}.system_metrics").one()[0])
+        with suppress(InvalidRequest, ReadTimeout):  # a node that has not learnt of the table yet, or is slow
+            return int(session.execute(f"SELECT count(*) FROM {self.name}.system_metrics").one()[0])
+        return 0
 
     def run_to_end(self) -> list[Outcome]:
         """Run loaders, as Airflow repeats a task, until one has left nothing behind."""
