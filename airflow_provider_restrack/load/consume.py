@@ -384,10 +384,7 @@ def open_reader(policy: ReadPolicy, config: Mapping[str, Any], *, now: Callable[
         config, group_id=policy.group_id, connection=policy.connection,
         joins=policy.partitions is None, follows=policy.follow,
     )  # fmt: skip
-    try:
-        consumer = Consumer(settings, logger=log)
-    except (KafkaException, TypeError, ValueError) as error:
-        raise ConfigurationError(f"Kafka connection {policy.connection!r} is not valid: {error}") from error
+    consumer = open_consumer(settings, policy.connection)
     try:
         brokers = Brokers(
             consumer,
@@ -403,6 +400,17 @@ def open_reader(policy: ReadPolicy, config: Mapping[str, Any], *, now: Callable[
     except BaseException:
         consumer.close()
         raise
+
+
+def open_consumer(settings: dict[str, Any], connection: str) -> Consumer:
+    """Return a consumer of settings; the caller closes it.
+
+    :raises ConfigurationError: if the client does not take them.
+    """
+    try:
+        return Consumer(settings, logger=log)
+    except (KafkaException, TypeError, ValueError) as error:
+        raise ConfigurationError(f"Kafka connection {connection!r} is not valid: {error}") from error
 
 
 def _place(message: Any) -> Partition:

@@ -7,15 +7,13 @@ that does not fit.
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING, Any
 
-import cassandra
 from cassandra.cluster import EXEC_PROFILE_DEFAULT
 from cassandra.policies import HostDistance
 
 from airflow_provider_restrack.load.lanes import open_lane
-from airflow_provider_restrack.load.wire import routing_key
+from airflow_provider_restrack.load.wire import is_known_driver, routing_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSIONS = ((3, 30), (4, 0))  # of the driver: from, below
 _OPEN_TIMEOUT_S = 5.0
 _REOPEN_TIMEOUT_S = 1.0  # nothing else is done meanwhile
 _REOPEN_S = (1.0, 32.0)  # pauses between tries to reach a node again: the first, doubled up to the last
@@ -143,9 +140,8 @@ def open_direct(
     session: Any, tables: Sequence[PackedTable | None], *, level: int | None, now: Callable[[], float]
 ) -> DirectChannel | None:
     """Return lanes to the nodes of a session; None if the driver, or any table, does not allow them."""
-    version = tuple(map(int, re.findall(r"\d+", cassandra.__version__)[:2]))
     packed = [table for table in tables if table is not None]
-    if not _VERSIONS[0] <= version < _VERSIONS[1] or len(packed) < len(tables) or not packed:
+    if not is_known_driver() or len(packed) < len(tables) or not packed:
         return None
     if not hasattr(getattr(session, "cluster", None), "_make_connection_kwargs"):
         return None

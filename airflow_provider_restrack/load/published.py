@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.load.brokers import Brokers
 from airflow_provider_restrack.load.client_config import bootstrap_servers, build_consumer_config
-from airflow_provider_restrack.load.consume import Reader
-from airflow_provider_restrack.load.errors import ConfigurationError, KafkaUnavailableError
+from airflow_provider_restrack.load.consume import Reader, open_consumer
+from airflow_provider_restrack.load.errors import KafkaUnavailableError
 from airflow_provider_restrack.load.offsets import Partition
 from airflow_provider_restrack.load.plan import Plan, ReadPolicy
 from airflow_provider_restrack.load.positions import Span
@@ -68,10 +68,7 @@ def count_published(policy: PublishedPolicy, config: Mapping[str, Any]) -> dict[
     :raises KafkaUnavailableError: if it cannot be read in time.
     """
     settings = build_consumer_config(config, group_id=_GROUP, connection=policy.connection)
-    try:
-        consumer = Consumer(settings, logger=log)
-    except (KafkaException, TypeError, ValueError) as error:
-        raise ConfigurationError(f"Kafka connection {policy.connection!r} is not valid: {error}") from error
+    consumer = open_consumer(settings, policy.connection)
     try:
         brokers = Brokers(
             consumer,

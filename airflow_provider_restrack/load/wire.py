@@ -107,9 +107,14 @@ def open_packing(session: Any, prepared: Any, plan: TablePlan) -> PackedTable | 
     return None
 
 
-def _obstacle(base: Any, prepared: Any, plan: TablePlan) -> str | None:
+def is_known_driver() -> bool:
+    """Whether the driver is of a version whose private parts are known."""
     version = tuple(map(int, re.findall(r"\d+", cassandra.__version__)[:2]))
-    if not _VERSIONS[0] <= version < _VERSIONS[1]:
+    return _VERSIONS[0] <= version < _VERSIONS[1]
+
+
+def _obstacle(base: Any, prepared: Any, plan: TablePlan) -> str | None:
+    if not is_known_driver():
         return f"its version {cassandra.__version__} is not known"
     if not isinstance(base, type) or not hasattr(base, "encode_message"):
         return "its session has no client_protocol_handler"
