@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .PHONY: help venv lock demo test test-faults fuzz check format docs bench bench-parse bench-loader bench-soak \
-	bench-collection wheel services clean
+	bench-collection bench-forecast bench-rollup bench-alerting wheel services clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -26,7 +26,7 @@ lock: ## Resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
 
-demo: $(STAMP) ## Run the real pipeline on real servers (ARGS=--once ends by itself)
+demo: $(STAMP) ## Run the real pipeline on real servers, with a capacity report (ARGS=--once ends by itself)
 	$(BIN)/python -m demo $(ARGS)
 
 test: $(STAMP) ## All tests, on real Kafka, Cassandra and sshd
@@ -52,10 +52,11 @@ format: $(STAMP) ## Format the code and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(STAMP) ## Write the generated pages of docs/
+docs: $(STAMP) ## Write the generated pages and pictures of docs/
 	$(BIN)/python -m docs.metrics_reference
+	$(BIN)/python -m docs.report_pictures
 
-bench: bench-parse bench-loader bench-collection ## All benchmarks; JSON under build/bench
+bench: bench-parse bench-loader bench-collection bench-forecast bench-rollup bench-alerting ## All benchmarks; JSON under build/bench
 
 bench-parse: $(STAMP) ## What the provider adds to the parse of a DAG file
 	$(BIN)/python -m benchmarks.parse $(ARGS)
@@ -68,6 +69,15 @@ bench-soak: $(STAMP) ## One task over 5 million rows: memory and rate over time 
 
 bench-collection: $(STAMP) ## A thousand hosts beside Ansible, ssh and a task per host (ARGS='--works 1 10' for a trial)
 	$(BIN)/python -m benchmarks.collection $(ARGS)
+
+bench-forecast: $(STAMP) ## Days until a disk is full beside the rules of Prometheus, Zabbix and Netdata (ARGS='--series 3')
+	$(BIN)/python -m benchmarks.forecast $(ARGS)
+
+bench-alerting: $(STAMP) ## Ten rules over fleets, and alerts on lost samples, beside Prometheus (ARGS='--hosts 100 --series 5')
+	$(BIN)/python -m benchmarks.alerting $(ARGS)
+
+bench-rollup: $(STAMP) ## Samples a second and core into rollups beside polars (ARGS='--hosts 5' for a trial)
+	$(BIN)/python -m benchmarks.rollup $(ARGS)
 
 services: $(STAMP) ## Start Kafka, Cassandra and three sshd hosts (python -m services stop ends them)
 	$(BIN)/python -m services start

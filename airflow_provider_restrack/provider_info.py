@@ -30,12 +30,25 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": _modules(
-            "operators", "remote_metrics", "kafka_publish", "kafka_to_cassandra", "provision"
+            "operators",
+            "remote_metrics",
+            "kafka_publish",
+            "kafka_to_cassandra",
+            "provision",
+            "forecast",
+            "rollup",
+            "evaluate_alerts",
+            "silence",
+            "report",
         ),
         "sensors": _modules("sensors", "threshold"),
         "hooks": _modules("hooks", "ssh_fleet", "kafka", "cassandra"),
         "triggers": _modules("triggers", "threshold"),
-        "notifications": [f"{_PACKAGE}.notifications.kafka.KafkaNotifier"],
+        "extra-links": [f"{_PACKAGE}.operators.report.CapacityReportLink"],
+        "notifications": [
+            f"{_PACKAGE}.notifications.kafka.KafkaNotifier",
+            f"{_PACKAGE}.notifications.kafka_alerts.KafkaAlertNotifier",
+        ],
     }
 
 
@@ -44,7 +57,14 @@ _HOW_TO_GUIDES = (
     "kafka_publish",
     "kafka_to_cassandra",
     "provision",
+    "forecast",
+    "rollup",
+    "report",
+    "history",
     "threshold",
+    "evaluate_alerts",
+    "alerting",
+    "silence",
     "kafka_notifier",
     "connections",
 )

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_restrack.alert.rules import SEVERITIES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from airflow_provider_restrack.capacity.refresh import RollupResult
     from airflow_provider_restrack.load.policy import LoadResult
 
 _COUNTERS = ("records", "rows", "batches", "dead_letters", "expired", "lost", "superseded", "retries")
 _PREFIX = "restrack.load"
+_ALERTS = "restrack.alerts"
+_ROLLUP = "restrack.rollup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,29 @@ def count_load(result: LoadResult, tags: Mapping[str, str]) -> None:
         millis = getattr(result, f"{name}_ms")
         if millis is not None:
             Stats.timing(f"{_PREFIX}.{name}", timedelta(milliseconds=millis), tags=dict(tags))
+
+
+def count_alerts(result: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    """Send an evaluation of alerts to Airflow's metrics: open alerts as gauges, the rest as counters."""
+    from airflow.providers.common.compat.sdk import Stats
+
+    for severity in SEVERITIES:
+        Stats.gauge(f"{_ALERTS}.open", result["open"].get(severity, 0), tags={**tags, "severity": severity})
+    for kind, count in result["changed"].items():
+        Stats.incr(f"{_ALERTS}.transitions", count, tags={**tags, "kind": kind})
+    Stats.incr(f"{_ALERTS}.messages", result["messages"], tags=dict(tags))
+    Stats.incr(f"{_ALERTS}.failed_messages", len(result["failed"]), tags=dict(tags))
+
+
+def count_rollup(result: RollupResult, tags: Mapping[str, str]) -> None:
+    """Send a rollup's counts to Airflow's metrics: samples, buckets by tier, and the time that it took."""
+    from airflow.providers.common.compat.sdk import Stats
+
+    Stats.incr(f"{_ROLLUP}.samples", result.samples, tags=dict(tags))
+    for name, counts in (("buckets", result.buckets), ("expired", result.expired)):
+        for tier, count in counts.items():
+            Stats.incr(f"{_ROLLUP}.{name}", count, tags={**tags, "tier": tier})
+    Stats.timing(f"{_ROLLUP}.duration", timedelta(seconds=result.seconds), tags=dict(tags))
 
 
 def note_outlets(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:

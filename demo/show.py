@@ -42,6 +42,20 @@ def describe_alert(evidence: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def describe_report(result: Mapping[str, Any], link: str) -> str:
+    """Return what a report says in short, and where it is."""
+    lines = [f"\nThe capacity report of {result['hosts']} hosts, those with history generated:\n"]
+    for one in result["forecasts"][:5]:
+        where = f"{one['host']} {one['device'] or ''}".strip()
+        when = f"full about {one['full_likely']}" if one["full_likely"] else one["verdict"]
+        lines.append(f"  {where}: {one['metric']} {_cell(one['current'])} %, {when}")
+    lines.append(
+        f"  sizes to change: {len(result['resizes'])}; without data: {', '.join(result['silent']) or 'none'}"
+    )
+    lines += [f"\n  The page, also by the link of the task: {link}", f"  Its file: {result['files'][0]}\n"]
+    return "\n".join(lines)
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "–"

@@ -193,6 +193,11 @@ class AirflowServer(Server):
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self.call("GET", f"{path}?deserialize=true")["value"]
 
+    def extra_links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+        """Return the links of a task by their names, as the UI gets them."""
+        links = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")
+        return dict(links["extra_links"])
+
     def _import(self, kind: str, entries: Mapping[str, Any]) -> None:
         if not entries:
             return

@@ -113,6 +113,24 @@ def require_iostat() -> str:
     )
 
 
+def require_promtool() -> str:
+    """Return the path of promtool, installed if need be.
+
+    :raises ServiceError: with the command to run, if that is not possible.
+    """
+    return _require_program(
+        "promtool", "prometheus", "promtool is not found: rules and formulas are compared with Prometheus"
+    )
+
+
+def require_chromium() -> str:
+    """Return the path of Chromium, installed if need be.
+
+    :raises ServiceError: with the command to run, if there is none and it cannot be installed.
+    """
+    return _require_program("chromium", "chromium", "Chromium is not found: reports are looked at with it")
+
+
 def _require_program(program: str, package: str, reason: str) -> str:
     # The directories of system programs are not on an ordinary user's path in Debian.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SSHD_PLACES))

@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 import operator
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from statistics import median_low
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_restrack.alert.aggregates import aggregate
 from airflow_provider_restrack.alert.durations import format_duration
+from airflow_provider_restrack.store.series import SampleColumns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +39,7 @@ JITTER_SHARE = 0.1
 MIN_GAPS_FOR_RANK = 5
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
     "<": operator.lt,
@@ -127,10 +130,22 @@ def evaluate(rule: AlertRule, series: Series, now: datetime) -> Breach | None:
 
 
 def assess(rule: AlertRule, series: Series, now: datetime) -> Verdict:
-    """As :func:`evaluate`, and say why there is no breach."""
+    """As :func:`evaluate`, and say why there is no breach; the highest severity that holds counts.
+
+    The rule of the breach is the one of that severity.
+    """
+    for level in reversed(rule.levels):
+        one = replace(rule, severity=level.severity, threshold=level.threshold, thresholds=())
+        verdict = _assess_level(one, series, now)
+        if verdict.breach:
+            break
+    return replace(verdict, rule=rule)
+
+
+def _assess_level(rule: AlertRule, series: Series, now: datetime) -> Verdict:
     gaps = plan_gaps(rule, series.spacing_ms)
     end = bisect_right(series.times, to_ms(now))
-    points = _iterate_points(rule, series, end, gaps)
+    points = iterate_points(rule, series, end, gaps)
     newest = next(points, None)
     if newest is None:
         return _verdict(rule, series, "no_data", _explain_no_data(rule, end))
@@ -154,17 +169,20 @@ def build_series(
 
     The order of rows does not matter. A null, NaN or infinite value is an absent sample. Rows after
     ``now`` are left out. Of two values with one timestamp the larger counts, so that the order in which
-    they come does not.
+    they come does not. Rows that are columns are not made into dicts.
     """
     end = to_ms(now)
+    if isinstance(rows, SampleColumns):
+        return _take_columns(rule, host, rows.up_to(end))
     times: set[int] = set()
+    value_of = rule.value_of
     found: dict[str | None, dict[int, float]] = {} if rule.has_devices else {None: {}}
     for row in rows:
         time = to_ms(row["timestamp"])
         if time > end:
             continue
         times.add(time)
-        value = row.get(rule.metric)
+        value = value_of(row)
         for device, number in value.items() if isinstance(value, dict) else ((None, value),):
             if number is not None and math.isfinite(number):
                 points = found.setdefault(device, {})
@@ -174,6 +192,15 @@ def build_series(
         Series(host, device, tuple(sorted(points)), tuple(points[t] for t in sorted(points)), spacing)
         for device, points in sorted(found.items(), key=lambda item: item[0] or "")
     ]
+
+
+def _take_columns(rule: AlertRule, host: str, samples: SampleColumns) -> list[Series]:
+    spacing = _find_spacing_once(samples.times)
+    if rule.columns == (rule.metric,):
+        points = samples.find_points(rule.metric)
+    else:
+        points = samples.compute_points(rule.columns, rule.value_of, has_devices=rule.has_devices)
+    return [Series(host, device, times, values, spacing) for device, times, values in points]
 
 
 def find_spacing(times: Sequence[int]) -> int | None:
@@ -188,6 +215,10 @@ def find_spacing(times: Sequence[int]) -> int | None:
     return gaps[-3] if len(gaps) >= MIN_GAPS_FOR_RANK else median_low(gaps)
 
 
+# All rules of a host ask it of the same times.
+_find_spacing_once = lru_cache(maxsize=64)(find_spacing)
+
+
 def plan_gaps(rule: AlertRule, spacing_ms: int | None) -> Gaps:
     """Return how a rule treats missing samples.
 
@@ -199,8 +230,8 @@ def plan_gaps(rule: AlertRule, spacing_ms: int | None) -> Gaps:
         limit = rule.max_gap_seconds * 1000
         return Gaps(limit, limit)
     reach = REACH_SPACINGS * (spacing_ms or 0)
-    spare = (1 - rule.min_coverage) * max(rule.for_seconds, rule.window_seconds)
-    return Gaps(reach, max(reach, MIN_DEFAULT_GAP_S * 1000, spare * 1000))
+    spare = round((1 - rule.min_coverage) * max(rule.for_seconds, rule.window_seconds) * 1000)
+    return Gaps(reach, max(reach, MIN_DEFAULT_GAP_S * 1000, spare))
 
 
 def to_ms(moment: datetime | str) -> int:
@@ -229,7 +260,7 @@ def _explain_no_data(rule: AlertRule, samples: int) -> str:
 
 
 def _breaches(rule: AlertRule, value: float) -> bool:
-    return _COMPARE[rule.op](value, float(rule.threshold))
+    return COMPARE[rule.op](value, float(rule.threshold))
 
 
 def _judge_run(
@@ -282,24 +313,38 @@ def _count_samples(rule: AlertRule, series: Series, run: Sequence[int]) -> int:
     return bisect_right(series.times, run[-1]) - bisect_right(series.times, start)
 
 
-def _iterate_points(rule: AlertRule, series: Series, end: int, gaps: Gaps) -> Iterator[tuple[int, float]]:
-    """Yield time and compared value, newest first: samples, or aggregates of windows covered enough."""
+def iterate_points(
+    rule: AlertRule,
+    series: Series,
+    end: int,
+    gaps: Gaps,
+    gaps_at: Callable[[int], Gaps] | None = None,
+) -> Iterator[tuple[int, float]]:
+    """Yield time and compared value, newest first: samples, or aggregates of windows covered enough.
+
+    :param gaps_at: gives the gaps of each time; None: ``gaps`` are those of all.
+    """
     if rule.aggregate is None:
         for index in range(end - 1, -1, -1):
             yield series.times[index], series.values[index]
         return
-    steps = (min(later - earlier, gaps.reach_ms) for earlier, later in pairwise(series.times[:end]))
+    times = series.times[:end]
+    at = [gaps_at(time) for time in times] if gaps_at else [gaps] * end
+    steps = (min(b - a, one.reach_ms) for (a, b), one in zip(pairwise(times), at[1:], strict=True))
     covered = tuple(accumulate(steps, initial=0.0))
     for index in range(end - 1, -1, -1):
-        window = _find_window(rule, series, index, gaps, covered)
-        if window is not None:
-            yield series.times[index], _aggregate(rule.aggregate, window)
+        first = _find_window(rule, series, index, at[index], covered)
+        if first is None:
+            continue
+        value = aggregate(rule, times[first : index + 1], series.values[first : index + 1])
+        if value is not None:
+            yield times[index], value
 
 
 def _find_window(
     rule: AlertRule, series: Series, index: int, gaps: Gaps, covered: Sequence[float]
-) -> Sequence[float] | None:
-    """Return the values of the window that ends with a sample, None if too little of it is covered.
+) -> int | None:
+    """Return where the window that ends with a sample begins, None if too little of it is covered.
 
     The window is open at its start, as in Prometheus. ``count`` is there to see missing samples: its
     window only has to lie within the samples.
@@ -309,34 +354,9 @@ def _find_window(
     times = series.times
     start = times[index] - rule.window_seconds * 1000
     first = bisect_right(times, start)
-    values = series.values[first : index + 1]
     if rule.aggregate == "count":
-        return values if start >= times[0] else None
+        return first if start >= times[0] else None
     inside = covered[index] - covered[first]
     if first:
         inside += max(0.0, min(times[first], times[first - 1] + gaps.reach_ms) - start)
-    return values if inside >= rule.min_coverage * rule.window_seconds * 1000 else None
-
-
-def _aggregate(name: str, values: Sequence[float]) -> float:
-    if name == "avg":
-        return math.fsum(values) / len(values)
-    if name in _AGGREGATES:
-        return _AGGREGATES[name](values)
-    return _percentile(sorted(values), int(name[1:]) / 100)
-
-
-_AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
-    "min": min,
-    "max": max,
-    "last": lambda values: values[-1],
-    "count": len,
-}
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    """Return a percentile by linear interpolation between ranks, as Prometheus' quantile_over_time does."""
-    position = share * (len(ordered) - 1)
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+    return first if inside >= rule.min_coverage * rule.window_seconds * 1000 else None

@@ -1,4 +1,4 @@
-"""What is told of a breach: JSON-able, for XCom, messages and people."""
+"""What is told of a breach, or of its end: JSON-able, for XCom, messages and people."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_restrack.alert.durations import format_duration
 from airflow_provider_restrack.alert.evaluate import from_ms
+from airflow_provider_restrack.alert.expressions import read_metric
 from airflow_provider_restrack.clock import format_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_restrack.alert.clearance import Clearance, Standing
     from airflow_provider_restrack.alert.evaluate import Breach
     from airflow_provider_restrack.alert.rules import AlertRule
 
@@ -19,17 +21,50 @@ MAX_SERIES_POINTS = 120
 MAX_TOTAL_POINTS = 6000
 MIN_SERIES_POINTS = 10
 SPARKLINE_CHARS = 40
+# Of alerts that ended: one is some 500 bytes, and XCom has to take it all.
+MAX_ENDED = 200
 
+_KEPT_OF_ENDED = (
+    "rule", "severity", "host", "device", "metric", "aggregate", "unit", "op", "threshold", "since",
+    "since_is_exact", "duration_seconds", "peak", "average", "samples", "coverage", "sparkline",
+)  # fmt: skip
 _BARS = "▁▂▃▄▅▆▇█"
 _PERCENT_SCALE = (0.0, 100.0)
 _BINARY_STEPS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
-def build_evidence(breaches: Sequence[Breach]) -> list[dict[str, Any]]:
-    """Return the evidence of breaches, with fewer of the newest samples each if there are many breaches."""
+def build_evidence(breaches: Sequence[Breach], run_url: str | None = None) -> list[dict[str, Any]]:
+    """Return the evidence of breaches, with fewer of the newest samples each if there are many breaches.
+
+    :param run_url: where Airflow shows the run that looked; None where there is none.
+    """
     share = MAX_TOTAL_POINTS // max(len(breaches), 1)
     points = min(MAX_SERIES_POINTS, max(MIN_SERIES_POINTS, share))
-    return [describe_breach(breach, points) for breach in breaches]
+    return [describe_breach(breach, points) | {"run_url": run_url} for breach in breaches]
+
+
+def build_clear_evidence(clearance: Clearance, run_url: str | None = None) -> dict[str, Any]:
+    """Return what was watched and since when it is clear.
+
+    Keys: rules, hosts, instances, since, at, ended, ended_count, text, run_url. ``since`` is the end of the
+    last alert that ended in the samples that were read, None if there was none. ``ended`` has an item for
+    each such alert, the last to end first, at most ``MAX_ENDED``.
+    """
+    ended = [one for one in clearance.standings if one.ended is not None]
+    items = sorted(
+        (_describe_end(one, one.ended) for one in ended if one.ended), key=_order_end, reverse=True
+    )
+    evidence = {
+        "rules": [rule.name for rule in clearance.rules],
+        "hosts": len({one.host for one in clearance.standings}),
+        "instances": len(clearance.standings),
+        "since": items[0]["ended"] if items else None,
+        "at": format_utc(clearance.at),
+        "ended": items[:MAX_ENDED],
+        "ended_count": len(items),
+        "run_url": run_url,
+    }
+    return evidence | {"text": _describe_clearance(evidence)}
 
 
 def describe_breach(breach: Breach, points: int = MAX_SERIES_POINTS) -> dict[str, Any]:
@@ -75,13 +110,44 @@ def describe_breach(breach: Breach, points: int = MAX_SERIES_POINTS) -> dict[str
     return evidence
 
 
+def _describe_end(standing: Standing, alert: Breach) -> dict[str, Any]:
+    """Return what is told of an alert that ended; ``ended`` is the time of the sample that did it."""
+    rule = standing.rule
+    newest = alert.values[-1] if standing.newest is None else standing.newest
+    told = describe_breach(alert, points=1)
+    level = next((one for one in rule.levels if one.severity == alert.rule.severity), rule.levels[0])
+    sentence = (
+        f"{standing.where}: {rule.metric} is {format_value(rule, newest)} again"
+        f" (alert for {alert.rule.op} {_format_threshold(alert.rule)} lasted"
+        f" {format_duration(alert.duration_seconds)}, until {alert.at:%Y-%m-%d %H:%M:%SZ};"
+        f" peak {format_value(rule, find_peak(alert))})"
+    )
+    return {key: told[key] for key in _KEPT_OF_ENDED} | {
+        "clear_threshold": level.clear_threshold,
+        "clear_for_seconds": rule.clear_for_seconds,
+        "ended": format_utc(alert.at),
+        "current": _plain(rule, newest),
+        "text": sentence,
+    }
+
+
+def _order_end(item: dict[str, Any]) -> tuple[str, str, str]:
+    return item["ended"], item["host"], item["rule"]
+
+
+def _describe_clearance(evidence: dict[str, Any]) -> str:
+    hosts = evidence["hosts"]
+    watched = f"{', '.join(evidence['rules'])} on {hosts} host{'s' if hosts != 1 else ''}"
+    if not evidence["ended"]:
+        return f"clear: {watched}; no breach in the samples that were read"
+    last = evidence["ended"][0]
+    return f"clear since {evidence['since']}: {watched}; last {last['text']}"
+
+
 def describe(breach: Breach) -> str:
     """Return a breach as one sentence, such as ``db-1: cpu_usage is 97.3 % (> 90 % for 10 min since …)``."""
     rule = breach.rule
     where = f"{breach.host} {breach.device}" if breach.device else breach.host
-    what = rule.metric
-    if rule.aggregate:
-        what = f"{rule.aggregate} of {rule.metric} over {format_duration(rule.window_seconds)}"
     held = f"at {_clock_time(breach, breach.since)}"
     if breach.duration_seconds:
         at_least = "at least " if breach.open_start else ""
@@ -89,7 +155,15 @@ def describe(breach: Breach) -> str:
         held = f"for {at_least}{format_duration(breach.duration_seconds)} since {since}"
     peak = "" if _is_truth(rule) else f"; peak {_format_beside_threshold(rule, find_peak(breach))}"
     current = _format_beside_threshold(rule, breach.values[-1])
-    return f"{where}: {what} is {current} ({rule.op} {_format_threshold(rule)} {held}{peak})"
+    return f"{where}: {name_value(rule)} is {current} ({rule.op} {_format_threshold(rule)} {held}{peak})"
+
+
+def name_value(rule: AlertRule) -> str:
+    """Return what a rule compares, in words: ``p95 of disk_io_busy over 1 h``."""
+    if rule.aggregate is None:
+        return rule.metric
+    above = "" if rule.above is None else f" {rule.above:g}"
+    return f"{rule.aggregate}{above} of {rule.metric} over {format_duration(rule.window_seconds)}"
 
 
 def find_peak(breach: Breach) -> float:
@@ -103,7 +177,12 @@ def find_peak(breach: Breach) -> float:
 
 def find_unit(rule: AlertRule) -> str:
     """Return the unit of the compared value; empty where there is none."""
-    return "samples" if rule.aggregate == "count" else rule.field.unit
+    if rule.aggregate == "count":
+        return "samples"
+    if rule.aggregate == "fraction_above":
+        return ""
+    unit = read_metric(rule.metric).unit
+    return f"{unit}/s" if rule.aggregate == "rate" and unit else unit
 
 
 def format_value(rule: AlertRule, value: float) -> str:

@@ -10,6 +10,7 @@ LC_ALL=C # the messages of stat and df in English, which the worker knows
 export LC_ALL
 probe_seconds=2 # how long all mounts together may delay the sample: a dead NFS server never answers
 window=1
+limit=
 included=
 excluded=
 line_feed='
@@ -18,11 +19,34 @@ while [ $# -gt 1 ]; do
   case $1 in
     --sentinel) mark=$2 ;;
     --window) window=$2 ;;
+    --limit) limit=${2%%.*} ;;
     --include) case $2 in mounts=*) included=$included${2#mounts=}$line_feed ;; esac ;;
     --exclude) case $2 in mounts=*) excluded=$excluded${2#mounts=}$line_feed ;; esac ;;
   esac
   shift 2
 done
+
+end_below() { # PID: ends what it has started, and what that has, but for this watch
+  for entry in /proc/[0-9]*/stat; do
+    { read -r child _ _ parent _ <"$entry"; } 2>/dev/null || continue
+    [ "$parent" = "$1" ] && [ "$child" != "$watch" ] || continue
+    kill -STOP "$child" # or it would start more
+    (end_below "$child")
+    kill -9 "$child"
+  done
+}
+
+watch_limit() { # in a process of its own, which ends with this shell: at the limit it ends the shell
+  read -r watch _ </proc/self/stat
+  while [ "$limit" -gt 0 ]; do
+    sleep 1
+    kill -0 $$ || exit 0
+    limit=$((limit - 1))
+  done
+  kill -STOP $$
+  end_below $$
+  kill -9 $$
+}
 
 print_time() { # KIND
   now=$(date +%s.%N)
@@ -180,6 +204,11 @@ probe() { # COMMAND...: on each mount point, each in a process of its own, for t
   return 1
 }
 
+watcher=
+if [ -n "$limit" ]; then
+  watch_limit </dev/null >/dev/null 2>&1 &
+  watcher=$!
+fi
 print_time hello
 printf '%s:begin\n%s:arguments\n%s\n' "$mark" "$mark" "$arguments"
 show_counters
@@ -192,4 +221,5 @@ else
   probe df -P -k && probe df -P -i
 fi
 print_time end
+[ -z "$watcher" ] || kill "$watcher" 2>/dev/null
 exit 0

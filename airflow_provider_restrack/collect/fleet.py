@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_restrack import clock
+from airflow_provider_restrack.collect.garbage import Sweeper
 from airflow_provider_restrack.collect.sample import CollectError, Reading, build_down_row, build_up_row
 from airflow_provider_restrack.collect.schedule import Job, Schedule, SchedulePolicy
 
@@ -138,6 +139,7 @@ class Fleet:
         self._outcomes: Counter[str] = Counter()
         self._slowest: list[tuple[float, str]] = []
         self._failures = 0
+        self._sweeper = Sweeper(len(self._targets))
         self._stopped = False
         self._started = self._next_progress = 0.0
 
@@ -148,16 +150,17 @@ class Fleet:
         """
         self._started = clock.monotonic()
         self._next_progress = self._started + _PROGRESS_S
-        try:
-            while not self._schedule.done:
-                self._refuse_stopped()
-                self._start_due()
-                self._take_answers()
-                self._give_up_late()
-                self._log_progress()
-        finally:
-            # Also when Airflow's timeout, which is no Exception, comes up through here.
-            self._close_all()
+        with self._sweeper:
+            try:
+                while not self._schedule.done:
+                    self._refuse_stopped()
+                    self._start_due()
+                    self._take_answers()
+                    self._give_up_late()
+                    self._log_progress()
+            finally:
+                # Also when Airflow's timeout, which is no Exception, comes up through here.
+                self._close_all()
         return self._summarize()
 
     def stop(self) -> None:
@@ -198,6 +201,7 @@ class Fleet:
 
     def _take(self, answer: _Answer) -> None:
         self._let_end(answer.job)
+        self._sweeper.note_done()
         if isinstance(answer.result, TransientError) and self._plan_retry(answer):
             return
         if not self._schedule.finish(answer.job, answer.finished):

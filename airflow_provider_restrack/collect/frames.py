@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from airflow_provider_restrack.collect import tiers
 from airflow_provider_restrack.collect.sample import CollectError, Reading, excerpt
 from airflow_provider_restrack.collect.transcript import read_transcript
@@ -245,12 +247,20 @@ def _lacks_python(exit_status: int | None, stderr: bytes, python: str) -> bool:
 
 def _read_json(raw: bytes, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(raw)
+        value = _decode(raw)
     except (ValueError, RecursionError) as error:
         raise CollectError("parse_error", f"garbled {what} frame ({error}): {excerpt(raw)!r}") from error
     if not isinstance(value, dict):
         raise CollectError("parse_error", f"garbled {what} frame (no object): {excerpt(raw)!r}")
     return value
+
+
+def _decode(raw: bytes) -> Any:
+    """Return JSON as a value; NaN and infinity too: they are no JSON, but are to spoil one field only."""
+    try:
+        return msgspec.json.decode(raw)  # which has each name of a field in memory once
+    except msgspec.DecodeError:
+        return json.loads(raw)
 
 
 def _finite(value: Any) -> float | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _FILE = "file:"
+_V4_DOTS = 3
 _DICT_KEYS = frozenset({"host", "address", "port", "username", "labels", "ssh_conn_id"})
 # A leading dash would be read as an option by the command of a ProxyCommand.
 _ADDRESS = re.compile(r"(?!-)[\w.:%-]{1,255}")
@@ -53,6 +54,14 @@ def parse_hosts(hosts: Any, *, labels: Mapping[str, Any] | None = None) -> tuple
         raise ValueError("hosts is empty: give at least one host, or leave hosts out to collect this machine")
     _refuse_duplicates(targets)
     return targets
+
+
+def parse_host_names(value: Any) -> list[str]:
+    """Return the names that samples carry, of hosts in any form that :func:`parse_hosts` takes.
+
+    :raises ValueError: as ``parse_hosts``.
+    """
+    return [target.host for target in parse_hosts(value)]
 
 
 def is_file(hosts: Any) -> bool:
@@ -129,7 +138,36 @@ def _split_text(text: str) -> Any:
     value = _read_text(stripped)
     if isinstance(value, Mapping | list | tuple):
         return value
+    _refuse_rubble(stripped)
     return [part.strip() for part in re.split(r"[,\n]", stripped) if part.strip()]
+
+
+def _refuse_rubble(text: str) -> None:
+    """Refuse what is neither names nor a list: a Variable or an upstream task with something else in it.
+
+    The message does not repeat it, for there may be a password in it.
+    """
+    is_number = re.fullmatch(r"-?[\d.]+(?:e[+-]?\d+)?", text) is not None and text.count(".") < _V4_DOTS
+    if is_number or text in {"True", "False", "true", "false"}:
+        raise ValueError(
+            "hosts was rendered to a number or a truth value: the Variable, upstream task or parameter has to"
+            " hold a list of hosts, or their names separated by commas"
+        )
+    if text.startswith(("{", "(")) or (text.startswith("[") and not _BRACKETED.match(text)):
+        raise ValueError(
+            f"hosts begins with {text[0]!r} and is neither JSON nor a Python list ({_locate_fault(text)}):"
+            " mend the Variable, upstream task or parameter that it comes from"
+        )
+
+
+def _locate_fault(text: str) -> str:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"{error.msg}, line {error.lineno}, column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        return type(error).__name__
+    return "no list"
 
 
 def _read_text(text: str) -> Any:

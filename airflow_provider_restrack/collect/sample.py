@@ -130,6 +130,8 @@ def _clean_payload(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
 
 
 def _clean_double(raw: Any, _name: str, _complaints: list[str]) -> float:
+    if type(raw) is float and math.isfinite(raw):
+        return raw
     if isinstance(raw, bool) or not isinstance(raw, int | float):
         raise _UnfitError(f"is {type(raw).__name__}, not a number")
     try:
@@ -185,6 +187,8 @@ def _clean_map(raw: Any, name: str, complaints: list[str]) -> dict[str, float]:
 
 def _printable(text: str) -> str:
     """Take from a host's text what would move the cursor or the lines of whoever shows it."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else " " for char in text)
 
 

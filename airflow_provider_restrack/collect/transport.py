@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 
 from airflow_provider_restrack.collect.known_hosts import HostKey, explain_refusal, order_key_types
+from airflow_provider_restrack.collect.lean import choose_transport
 from airflow_provider_restrack.collect.sample import CollectError
 
 if TYPE_CHECKING:
@@ -18,23 +19,32 @@ if TYPE_CHECKING:
 _MAX_LOGIN_BYTES = 256 * 1024
 # What Paramiko offers first needs a MAC, which it compares byte by byte in Python.
 _FIRST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+_READ_AHEAD = 32 * 1024
 _CHANNEL_REQUEST = 98  # SSH_MSG_CHANNEL_REQUEST of RFC 4254
 
 
 class CountedSocket(socket.socket):
     """Ends a connection that sends more than it may: no peer fills the worker's memory or time.
 
+    It reads ahead, as Paramiko asks for each packet in two or three small pieces.
+
     :ivar allowed: bytes that may still come.
     """
 
     allowed = _MAX_LOGIN_BYTES
+    _ahead = b""
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Receive as a socket does.
 
         :raises OSError: if more came than is allowed.
         """
-        data = super().recv(bufsize, flags)
+        data = self._ahead or self._receive(flags)
+        self._ahead = data[bufsize:]
+        return data[:bufsize]
+
+    def _receive(self, flags: int) -> bytes:
+        data = super().recv(_READ_AHEAD, flags)
         self.allowed -= len(data)
         if self.allowed < 0:
             raise OSError(errno.EMSGSIZE, "more was sent than any login or sample takes")
@@ -95,7 +105,7 @@ class TransportFactory:
 
         :raises CollectError: if the connection's ciphers are none that Paramiko has.
         """
-        transport = paramiko.Transport(sock, **options)
+        transport = choose_transport()(sock, **options)
         security = transport.get_security_options()
         security.key_types = order_key_types(security.key_types, self._match)
         if not self._ciphers:

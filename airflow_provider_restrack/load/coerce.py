@@ -58,23 +58,30 @@ def object_rewrite(rewrites: Mapping[str, Rewrite | None]) -> Rewrite:
 
     What it returns raises ``ValueError`` if it is given no JSON.
     """
-    names = list(rewrites)
-    members: list[Any] = [(f"f{index}", msgspec.Raw, None) for index in range(len(names))]
-    renamed = {f"f{index}": name for index, name in enumerate(names)}
-    kind = msgspec.defstruct("RawRecord", members, rename=renamed, gc=False)
-    decode = msgspec.json.Decoder(kind).decode
+    decode = raw_fields(list(rewrites))
     steps = [(msgspec.json.encode(name) + b":", rewrite or _same) for name, rewrite in rewrites.items()]
 
     def rewrite_object(raw: bytes) -> bytes:
         if raw.lstrip()[:1] != b"{":
             return raw
-        found = msgspec.structs.astuple(decode(raw))
-        pairs = zip(steps, found, strict=True)
+        pairs = zip(steps, decode(raw), strict=True)
         return (
             b"{" + b",".join([key + step(bytes(one)) for (key, step), one in pairs if one is not None]) + b"}"
         )
 
     return rewrite_object
+
+
+def raw_fields(names: Sequence[str]) -> Callable[[bytes], tuple[msgspec.Raw | None, ...]]:
+    """Return what takes the JSON of these keys out of an object; None for one that it lacks.
+
+    What it returns raises ``ValueError`` if it is given no JSON of an object.
+    """
+    members: list[Any] = [(f"f{index}", msgspec.Raw, None) for index in range(len(names))]
+    renamed = {f"f{index}": name for index, name in enumerate(names)}
+    kind = msgspec.defstruct("RawRecord", members, rename=renamed, gc=False)
+    decode = msgspec.json.Decoder(kind).decode
+    return lambda raw: msgspec.structs.astuple(decode(raw))
 
 
 def _same(raw: bytes) -> bytes:

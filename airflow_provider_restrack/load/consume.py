@@ -9,33 +9,24 @@ is stored of it committed; what is not is read and written again by its next own
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from airflow_provider_restrack.load.brokers import Brokers, ask_topic_ids
-from airflow_provider_restrack.load.client_config import (
-    bootstrap_servers,
-    build_consumer_config,
-    offset_reset,
-)
-from airflow_provider_restrack.load.errors import (
-    ConfigurationError,
-    KafkaUnavailableError,
-    OffsetResetError,
-)
-from airflow_provider_restrack.load.membership import Membership
+from airflow_provider_restrack.load.errors import KafkaUnavailableError, OffsetResetError
+from airflow_provider_restrack.load.membership import Membership, Others
 from airflow_provider_restrack.load.offsets import Partition
-from airflow_provider_restrack.load.plan import Plan, warn_of_loss
+from airflow_provider_restrack.load.plan import warn_of_loss
 from airflow_provider_restrack.load.positions import Positions, lag_behind
-from airflow_provider_restrack.load.topics import build_admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from airflow_provider_restrack.load.brokers import Brokers
     from airflow_provider_restrack.load.membership import Holder
-    from airflow_provider_restrack.load.plan import ReadPolicy
+    from airflow_provider_restrack.load.plan import Plan, ReadPolicy
     from airflow_provider_restrack.load.positions import Span
 
 log = logging.getLogger(__name__)
@@ -91,7 +82,7 @@ class Reader:
         self._slipped: list[Any] = []
         self._moved = self._polling = self._hurried = self._nothing_left = False
         self._silent_s = 0.0
-        self._polled = self._asked = now()
+        self._polled, self._asked = now(), -math.inf
         self._refused: float | None = None
 
     @property
@@ -114,6 +105,7 @@ class Reader:
                 self._consumer.assign(starts)
             return
         self._membership = Membership(self._consumer, self, patience_s=self._policy.patience_s, now=self._now)
+        self._others = Others(self._policy.patience_s)
         self._membership.join(self._policy.topics)
 
     @property
@@ -128,7 +120,14 @@ class Reader:
             return False
         if self._membership is None or self._nothing_left:
             return True
-        return self._membership.share.is_complete(self._now())
+        now, share = self._now(), self._membership.share
+        if not share.is_complete(now):
+            return False
+        return share.is_empty_handed or self._has_all or self._others.are_settled(now)
+
+    @property
+    def _has_all(self) -> bool:
+        return self.positions.held.issuperset(self._plan.partitions)
 
     def read(self, limit: int, wait_s: float = QUANTUM_S) -> Chunk:
         """Return up to ``limit`` records; none does not mean that there are no more, only ``finished`` does.
@@ -201,8 +200,8 @@ class Reader:
     def lag_after(self, committed: Mapping[Partition, int]) -> int | None:
         """Return how many offsets the group is behind the ends of now, records since the start included.
 
-        It is of the partitions that are ours at the end. None if Kafka does not tell: all is stored and
-        committed by now, and no reason to fail.
+        It is of the partitions that are ours at the end, and of those that another member has but does not
+        care for. None if Kafka does not tell: all is stored and committed by now, and no reason to fail.
         """
         try:
             open_ = self._places(self.positions.open)
@@ -212,7 +211,20 @@ class Reader:
         except (KafkaUnavailableError, KafkaException) as error:
             log.warning("the lag at the end is not known: %s", error)
             return None
-        return lag_behind(self.spans, committed, ends)
+        return lag_behind(self.spans, committed, ends) + self._count_neglected()
+
+    def _count_neglected(self) -> int:
+        if self._membership is None or self._nothing_left or self._has_all:
+            return 0
+        neglected = self._others.neglected
+        if neglected:
+            log.warning(
+                "another member of group %s has %s and has committed nothing of it for %g s: %d offsets are"
+                " left there for the next run",
+                self._policy.group_id, ", ".join(f"{p.topic}[{p.number}]" for p in sorted(neglected)),
+                self._policy.patience_s, sum(neglected.values()),
+            )  # fmt: skip
+        return sum(neglected.values())
 
     def close(self) -> None:
         """Leave the group, and close the consumer; it commits nothing."""
@@ -256,6 +268,9 @@ class Reader:
 
     def _forget(self, partitions: Collection[Partition]) -> None:
         self._moved = True
+        # librdkafka keeps the pause of a partition that goes, at its end or not, and would read nothing of it
+        # when it comes back.
+        self._consumer.resume([TopicPartition(*partition) for partition in partitions])
         self.positions.drop(partitions)
         self._paused.difference_update(partitions)
         self._forget_slipped(partitions)
@@ -307,11 +322,14 @@ class Reader:
         self._silent_s = 0.0
 
     def _look_for_work(self) -> None:
-        """With empty hands, ask whether anything is left for anyone; the others need no help if not."""
-        if self._membership is None or self._policy.follow or not self._membership.share.is_empty_handed:
+        """With nothing to read, ask what is left for the others; they need no help if nothing is."""
+        if self._membership is None or self._policy.follow or self.positions.open or self._has_all:
             return
         if self._now() - self._asked >= _ASK_AGAIN_S:
-            self._nothing_left = self._plan.reached()
+            held = self.positions.held
+            left = self._plan.left([one for one in self._plan.partitions if one not in held])
+            self._nothing_left = not any(left.values())
+            self._others.look(left, self._now())
             self._asked = self._now()
 
     def _take(self, message: Any, records: list[Any], touched: set[Partition]) -> None:
@@ -369,48 +387,6 @@ class Reader:
 
     def _read_error(self, error: Any, where: str) -> KafkaUnavailableError:
         return KafkaUnavailableError(f"{self._brokers.name} cannot be read{where}: {error.str()}")
-
-
-def open_reader(policy: ReadPolicy, config: Mapping[str, Any], *, now: Callable[[], float]) -> Reader:
-    """Return a reader of the topics that has looked at their ends; the caller starts and closes it.
-
-    :param config: the connection's settings; its ``auto.offset.reset`` is the policy's ``reset``.
-    :raises ConfigurationError: if the connection asks for what loses data, or a topic or partition does not
-        exist.
-    :raises KafkaUnavailableError: if Kafka does not answer in ``connect_timeout_s``.
-    """
-    policy = replace(policy, reset=offset_reset(config, policy.connection))
-    settings = build_consumer_config(
-        config, group_id=policy.group_id, connection=policy.connection,
-        joins=policy.partitions is None, follows=policy.follow,
-    )  # fmt: skip
-    consumer = open_consumer(settings, policy.connection)
-    try:
-        brokers = Brokers(
-            consumer,
-            servers=bootstrap_servers(config),
-            connection=policy.connection,
-            group_id=policy.group_id,
-            timeout_s=policy.connect_timeout_s,
-        )
-        plan = Plan(brokers, policy)
-        admin = build_admin(config)
-        brokers.topic_ids = ask_topic_ids(admin, policy.topics, timeout_s=policy.connect_timeout_s)
-        return Reader(consumer, brokers, policy, plan, now=now)
-    except BaseException:
-        consumer.close()
-        raise
-
-
-def open_consumer(settings: dict[str, Any], connection: str) -> Consumer:
-    """Return a consumer of settings; the caller closes it.
-
-    :raises ConfigurationError: if the client does not take them.
-    """
-    try:
-        return Consumer(settings, logger=log)
-    except (KafkaException, TypeError, ValueError) as error:
-        raise ConfigurationError(f"Kafka connection {connection!r} is not valid: {error}") from error
 
 
 def _place(message: Any) -> Partition:

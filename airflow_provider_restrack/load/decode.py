@@ -8,7 +8,7 @@ takes 34.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,13 +22,16 @@ from airflow_provider_restrack.load.cql_types import (
     to_microseconds,
 )
 from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
-from airflow_provider_restrack.load.sources import EPOCH_UNITS, read_metadata
+from airflow_provider_restrack.load.paths import Flattener, split_name
+from airflow_provider_restrack.load.sources import EPOCH_UNITS, first_of, read_metadata, uuid5_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_provider_restrack.load.coerce import Rewrite
     from airflow_provider_restrack.load.cql_types import Converter
+    from airflow_provider_restrack.load.paths import Path
+    from airflow_provider_restrack.load.sources import Compute
     from airflow_provider_restrack.load.table import Source, TablePlan
 
 _INSTANT = JsonType(Instant, to_microseconds)
@@ -40,7 +43,8 @@ class FieldPlan:
 
     :ivar rewrite: makes its JSON that of its type, where only one reading is possible.
     :ivar unit: of its epoch time, if it is one whose unit is said.
-    :ivar compute: makes the value of the Kafka record; None if it is a field.
+    :ivar compute: makes the value of others and of the Kafka record; None if it is a field.
+    :ivar path: the keys that lead to it, where it is not simply the record's own of that name.
     """
 
     name: str
@@ -48,7 +52,8 @@ class FieldPlan:
     required: bool
     rewrite: Rewrite | None = None
     unit: str | None = None
-    compute: Callable[[Any], Any] | None = None
+    compute: Compute | None = None
+    path: Path = ()
 
     @property
     def is_instant(self) -> bool:
@@ -57,14 +62,14 @@ class FieldPlan:
 
 
 def plan_fields(plans: Iterable[TablePlan], timestamp_field: str | None) -> dict[str, FieldPlan]:
-    """Return the fields that the tables take, with one type each.
+    """Return the fields that the tables take, with one type each, in the order of a decoder's values.
 
     :param timestamp_field: the field that gives the write timestamp; optional in a record.
     :raises ConfigurationError: if two columns want one field in different types.
     """
     everything = [(plan, source) for plan in plans for source in plan.sources]
-    sources = [(plan, source) for plan, source in everything if source.given.constant is None]
-    sources = [(plan, source) for plan, source in sources if source.given.metadata is None]
+    inputs = [(plan, part) for plan, source in everything for part in source.parts]
+    sources = [(plan, source) for plan, source in inputs if source.given.field is not None]
     units = _units(sources)
     instants = {source.field for _, source in sources if source.column.cql.name == "timestamp"}
     instants |= {source.field for _, source in sources if source.given.day} | set(units)
@@ -74,31 +79,46 @@ def plan_fields(plans: Iterable[TablePlan], timestamp_field: str | None) -> dict
     fields = {name: _instant_plan(name, units.get(name)) for name in instants}
     wanted: dict[str, Source] = {}
     for plan, source in sources:
-        required = source.column.in_key and source.fallback is None
-        name = source.field
+        name, known = source.field, fields.get(source.field)
         if name in instants:
             _check_instant(plan, source)
-            kind, rewrite = _INSTANT, None
         else:
             _check_same_type(wanted.setdefault(name, source), source, plan)
-            kind, rewrite = json_type(source.column.cql), rewrite_of(source.column.cql)
-        known = fields.get(name)
-        fields[name] = FieldPlan(
-            name,
-            known.type if known else kind,
-            required or (known is not None and known.required),
-            rewrite,
-            units.get(name),
-        )
-    # Behind the fields, as their values are added to those of the record.
-    return fields | {
-        source.field: _computed(source) for _, source in everything if source.given.field is None
-    }
+        required = source.is_required or (known is not None and known.required)
+        fields[name] = replace(known or _field_plan(source), required=required)
+    ordered = dict(sorted(fields.items(), key=lambda item: bool(item[1].path)))
+    ordered |= {source.field: _computed(source) for _, source in inputs if source.given.field is None}
+    position = {name: index for index, name in enumerate(ordered)}
+    derived = [source for _, source in everything if source.given.parts]
+    return ordered | {source.field: _derived(source, ordered, position) for source in derived}
 
 
 def _instant_plan(name: str, unit: str | None) -> FieldPlan:
     kind = _INSTANT if unit is None else epoch_type(EPOCH_UNITS[unit])
-    return FieldPlan(name, kind, required=False, unit=unit)
+    return FieldPlan(name, kind, required=False, unit=unit, path=_path_of(name))
+
+
+def _field_plan(source: Source) -> FieldPlan:
+    name, cql = source.field, source.column.cql
+    path = _path_of(name) if name == source.given.field else split_name(str(source.given.field))
+    return FieldPlan(name, json_type(cql), required=False, rewrite=rewrite_of(cql), path=path)
+
+
+def _path_of(name: str) -> Path:
+    return split_name(name) if "." in name else ()
+
+
+def _derived(source: Source, fields: Mapping[str, FieldPlan], position: Mapping[str, int]) -> FieldPlan:
+    """Return the plan of what is made of other values."""
+    names, cql = [part.field for part in source.parts], source.column.cql
+    where = [position[name] for name in names]
+    if source.given.namespace is not None:
+        compute = uuid5_of(where, source.given.namespace)
+    else:
+        days = [cql.name == "date" and fields[name].is_instant for name in names]
+        compute = first_of(list(zip(where, days, strict=True)))
+    kind = _INSTANT if cql.name == "timestamp" else json_type(cql)
+    return FieldPlan(source.field, kind, required=False, compute=compute)
 
 
 def _units(sources: Iterable[tuple[TablePlan, Source]]) -> dict[str, str]:
@@ -126,15 +146,15 @@ def _computed(source: Source) -> FieldPlan:
             [value] = decoder.decode(b'{"value": ' + given.constant + b"}")
         except RejectError as error:
             raise ConfigurationError(f"columns= fills {source.column.name!r}: {error}") from error
-        return FieldPlan(source.field, kind, required=False, compute=lambda _record: value)
+        return FieldPlan(source.field, kind, required=False, compute=lambda _values, _record: value)
     return FieldPlan(
         source.field, kind, required=False,
         compute=_metadata_reader(str(given.metadata), decoder, as_bytes=cql.name == "blob"),
     )  # fmt: skip
 
 
-def _metadata_reader(name: str, decoder: Decoder, *, as_bytes: bool) -> Callable[[Any], Any]:
-    def compute(record: Any) -> Any:
+def _metadata_reader(name: str, decoder: Decoder, *, as_bytes: bool) -> Compute:
+    def compute(_values: list[Any], record: Any) -> Any:
         try:
             found = read_metadata(name, record, as_bytes=as_bytes)
             return None if found is None else decoder.decode_mapping({"value": found})[0]
@@ -170,14 +190,22 @@ class Decoder:
 
     def __init__(self, fields: Mapping[str, FieldPlan]) -> None:
         self.position = {name: index for index, name in enumerate(fields)}
-        plans = [plan for plan in fields.values() if plan.compute is None]
+        plans = [plan for plan in fields.values() if plan.compute is None and not plan.path]
         self.computed = [plan.compute for plan in fields.values() if plan.compute is not None]
         self._names = [plan.name for plan in plans]
+        self._keys = list(self._names)
         self._converters = [
             (index, plan.type.convert) for index, plan in enumerate(plans) if plan.type.convert is not None
         ]
         self._typed = msgspec.json.Decoder(_build_struct(plans)).decode
         self._rewrite = object_rewrite({plan.name: plan.rewrite for plan in plans})
+        self._nested: Callable[[bytes], list[Any]] | None = None
+        nested = {name: plan for name, plan in fields.items() if plan.path}
+        if nested:
+            flattener = Flattener({name: plan.path for name, plan in nested.items()})
+            flat = Decoder({name: replace(plan, path=()) for name, plan in nested.items()})
+            self._keys += flattener.keys
+            self._nested = lambda raw: flat.decode(flattener.flatten(raw))
 
     def decode(self, raw: bytes | None) -> list[Any]:
         """Return the value of each field, None where it is null or absent.
@@ -192,27 +220,27 @@ class Decoder:
                 values = list(msgspec.structs.astuple(self._typed(raw)))
             except msgspec.ValidationError:
                 values = list(msgspec.structs.astuple(self._typed(self._rewrite(raw))))
+            nested = None if self._nested is None else self._nested(raw)
         except RecursionError:
             raise RejectError("JSON is nested too deeply") from None
         except (ValueError, OverflowError) as error:  # msgspec's own errors and UnicodeDecodeError among them
             raise RejectError(str(error)) from error
-        return self._convert(values, self._converters)
+        values = self._convert(values, self._converters)
+        return values if nested is None else values + nested
 
     def decode_mapping(self, mapping: Mapping[str, Any]) -> list[Any]:
         """Return what ``decode`` returns, of a record that is read already.
 
         Its values are taken as JSON has them: bytes as base64, times in ISO 8601; a float that is not finite
-        as null.
+        as null. What no column takes may be anything.
 
         :raises RejectError: as ``decode``.
         """
-        taken = {name: mapping[name] for name in self._names if name in mapping}
+        taken = {key: mapping[key] for key in self._keys if key in mapping}
         try:
             raw = msgspec.json.encode(taken)
-        except RecursionError:
-            raise RejectError("the record is nested too deeply") from None
-        except (TypeError, ValueError, OverflowError) as error:
-            raise RejectError(f"the record has a value that JSON cannot have: {error}") from error
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:  # msgspec's own among them
+            raise RejectError(f"its values cannot be written as JSON: {error}") from error
         return self.decode(raw)
 
     def add_computed(self, values: list[Any], record: Any) -> None:
@@ -220,7 +248,8 @@ class Decoder:
 
         :raises RejectError: if a column cannot take one.
         """
-        values += [compute(record) for compute in self.computed]
+        for compute in self.computed:
+            values.append(compute(values, record))
 
     def _convert(self, values: list[Any], converters: Sequence[tuple[int, Converter]]) -> list[Any]:
         index = 0

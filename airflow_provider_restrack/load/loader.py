@@ -8,16 +8,14 @@ to the same effect.
 
 from __future__ import annotations
 
-import gc
 import logging
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.load.assembly import Assembly
 from airflow_provider_restrack.load.batch import BatchLimits, group_rows, join_batches, newest_rows
-from airflow_provider_restrack.load.consume import QUANTUM_S, open_reader
+from airflow_provider_restrack.load.consume import QUANTUM_S
 from airflow_provider_restrack.load.cql_types import EPOCH
 from airflow_provider_restrack.load.dead_letter_limit import Rejections, parse_limit
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, open_dead_letters
@@ -32,7 +30,9 @@ from airflow_provider_restrack.load.errors import (
     StoreError,
 )
 from airflow_provider_restrack.load.formats.registry import open_format
-from airflow_provider_restrack.load.offsets import OffsetTracker, Partition
+from airflow_provider_restrack.load.garbage import rare_collections
+from airflow_provider_restrack.load.offsets import OffsetTracker, Partition, ends_of
+from airflow_provider_restrack.load.open_reader import open_reader
 from airflow_provider_restrack.load.partitions import parse_partitions
 from airflow_provider_restrack.load.plan import ReadPolicy
 from airflow_provider_restrack.load.policy import LoadResult
@@ -43,7 +43,7 @@ from airflow_provider_restrack.load.rows import build_row_maker
 from airflow_provider_restrack.load.write import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from airflow_provider_restrack.load.consume import Chunk, Reader
     from airflow_provider_restrack.load.dead_letters import DeadLetters
@@ -104,7 +104,7 @@ def load(
         letters = _open_letters(policy, read_policy, config)
         run = Run(policy, maker, reader, session, letters)
         try:
-            with _rare_collections():
+            with rare_collections():
                 return run.execute(stop)
         finally:
             report(run.result)
@@ -233,7 +233,7 @@ class Run:
             raise
         if made < len(chunk.records):
             record, error = part.rejected.pop()
-            part.note_read(_ends_of(chunk.records[:made]), made)
+            part.note_read(ends_of(chunk.records[:made]), made)
             self._gather(part)
             self._settle()
             raise self._poison(record, error) from error
@@ -397,20 +397,3 @@ def _open_letters(
     return open_dead_letters(
         wanted, config, now=clock.monotonic, connect_timeout_s=read_policy.connect_timeout_s
     )
-
-
-def _ends_of(records: Sequence[Any]) -> dict[Partition, int]:
-    return {Partition(record.topic(), record.partition()): record.offset() + 1 for record in records}
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Let the cyclic garbage collector run rarely: decoded records hold no cycles, and scanning them cost
-    more than decoding them.
-    """
-    thresholds = gc.get_threshold()
-    gc.set_threshold(100_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)

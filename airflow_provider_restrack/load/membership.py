@@ -1,7 +1,7 @@
 """A member of a consumer group: what Kafka gives it and takes from it, and when its share is complete.
 
-``Share`` decides, from events and times alone. ``Membership`` is subscribed to the topics and passes the
-events on; librdkafka calls it from within ``consume``, in the thread that reads.
+``Share`` and ``Others`` decide, from events and times alone. ``Membership`` is subscribed to the topics and
+passes the events on; librdkafka calls it from within ``consume``, in the thread that reads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider_restrack.load.offsets import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from confluent_kafka import TopicPartition
 
@@ -95,6 +95,44 @@ class Share:
         if self._given is None:
             return False
         return self._had_some or now - self._given >= self._patience_s
+
+
+class Others:
+    """Whether the partitions of other members are cared for: none may be left to a member that is dead.
+
+    A member that was killed, or that only the group still believes in because its connection was lost while
+    it joined, keeps its partitions until its session ends; then they come to us. One that works commits.
+    Nobody tells the two apart: a partition in which nothing is committed is waited for ``patience_s``.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._seen: dict[Partition, tuple[int, float]] = {}
+        self._cared_for: set[Partition] = set()
+        self._looked = False
+
+    def look(self, left: Mapping[Partition, int], now: float) -> None:
+        """Note how many offsets are left to commit in each partition that others have."""
+        for partition, count in left.items():
+            before, _ = self._seen.setdefault(partition, (count, now))
+            if count < before or not count:
+                self._cared_for.add(partition)
+        for gone in self._seen.keys() - left.keys():
+            del self._seen[gone]
+            self._cared_for.discard(gone)
+        self._looked = True
+
+    def are_settled(self, now: float) -> bool:
+        """Whether none of them is to be waited for."""
+        return self._looked and all(
+            partition in self._cared_for or now - since >= self._patience_s
+            for partition, (_, since) in self._seen.items()
+        )
+
+    @property
+    def neglected(self) -> dict[Partition, int]:
+        """The partitions in which nothing was committed since the first look, and what is left in each."""
+        return {one: count for one, (count, _) in self._seen.items() if one not in self._cared_for}
 
 
 class Membership:

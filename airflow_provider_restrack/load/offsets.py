@@ -8,10 +8,10 @@ idempotent write.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 
 class Partition(NamedTuple):
@@ -124,3 +124,8 @@ class OffsetTracker:
     def _advance(self) -> None:
         while self._tickets and self._tickets[0].finished:
             self._settled.update(self._tickets.popleft().ends)
+
+
+def ends_of(records: Sequence[Any]) -> dict[Partition, int]:
+    """Return the offset after the last of each partition's records, which come in their order."""
+    return {Partition(record.topic(), record.partition()): record.offset() + 1 for record in records}

@@ -76,11 +76,18 @@ class Plan:
             self._report(span, committed.get(span.partition))
         return spans
 
+    def left(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return how much the group has still to commit in partitions: their offsets, or the start alone.
+
+        :raises KafkaUnavailableError: if Kafka does not answer.
+        """
+        committed = self._brokers.committed(partitions)
+        spans = [self._span(partition, committed.get(partition), "earliest") for partition in partitions]
+        return {span.partition: max(span.end - span.start, int(span.moved)) for span in spans}
+
     def reached(self) -> bool:
         """Whether the group is at the end of every partition, so that there is nothing to do for anyone."""
-        committed = self._brokers.committed(self.partitions)
-        spans = [self._span(partition, committed.get(partition), "earliest") for partition in self.partitions]
-        return all(span.start == span.end and not span.moved for span in spans)
+        return not any(self.left(self.partitions).values())
 
     def _span(self, partition: Partition, committed: Committed | None, reset: Reset) -> Span:
         if partition not in self._ends:  # it was added to the topic since the start

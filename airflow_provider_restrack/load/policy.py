@@ -27,7 +27,7 @@ class LoadPolicy:
 
     :ivar tables: names ``keyspace.table``, or mappings with ``table`` and ``mode``.
     :ivar columns: column → what ``sources.parse_source`` reads: a field of another name, None to leave the
-        column out, Kafka's metadata, a constant, an epoch time or a day.
+        column out, Kafka's metadata, a constant, an epoch time, a day, or what is derived of these.
     :ivar max_records: ends the run after so many records.
     :ivar max_seconds: ends the run after so long; what is read by then is still stored and committed.
     :ivar partitions: numbers, of every topic or by topic, to read by hand; None joins the group, and shares
@@ -91,12 +91,14 @@ class LoadPolicy:
                 f"consistency is {self.consistency!r}: it must be one of {sorted(_CONSISTENCIES)}"
             )
         from airflow_provider_restrack.load.formats.registry import parse_format
+        from airflow_provider_restrack.load.paths import split_name
         from airflow_provider_restrack.load.sources import parse_source
         from airflow_provider_restrack.load.table import parse_targets
 
         parse_targets(self.tables)
         for column, given in self.columns.items():
             parse_source(column, given)
+        split_name(self.timestamp_field)
         parse_limit(self.dead_letter_limit)
         parse_format(self.format)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DEFAULT_MAX_BYTES = 1_000_000  # librdkafka's message.max.bytes
+ID_HEADER = "message_id"
 _OVERHEAD_BYTES = 512  # of the record's framing, above what librdkafka and the broker add
 
 
@@ -37,6 +38,7 @@ class PublishPolicy:
     :ivar key_field: field whose text is the Kafka key, so that one host's records stay in order in one
         partition.
     :ivar headers: sent with every record.
+    :ivar id_field: field whose text a record carries as its header ``ID_HEADER`` too; None: no such header.
     :ivar timeout_s: for the whole call, from the first question to the broker to the last acknowledgement.
     """
 
@@ -45,6 +47,7 @@ class PublishPolicy:
     headers: Mapping[str, str] | None = None
     timeout_s: float = 60.0
     connection: str = "kafka_default"
+    id_field: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Message:
     name: str
     key: bytes
     value: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def publish(records: object, policy: PublishPolicy, config: Mapping[str, Any]) -> int:
@@ -127,7 +131,7 @@ def encode_records(records: object, policy: PublishPolicy, *, max_bytes: int) ->
     header_bytes = sum(len(name) + len(str(text)) for name, text in (policy.headers or {}).items())
     messages = []
     for index, record in enumerate(flatten_records(records)):
-        message = _encode(index, record, policy.key_field, encoder)
+        message = _encode(index, record, policy, encoder)
         size = len(message.key) + len(message.value) + header_bytes + _OVERHEAD_BYTES
         if size > max_bytes:
             raise RecordError(
@@ -138,21 +142,30 @@ def encode_records(records: object, policy: PublishPolicy, *, max_bytes: int) ->
     return messages
 
 
-def _encode(index: int, record: object, key_field: str, encoder: msgspec.json.Encoder) -> Message:
+def _encode(index: int, record: object, policy: PublishPolicy, encoder: msgspec.json.Encoder) -> Message:
     if not isinstance(record, Mapping):
         raise RecordError(f"record {index} is a {type(record).__name__}, not a dict")
     name = f"record {index} (host {record.get('host')!r})" if "host" in record else f"record {index}"
-    key = record.get(key_field)
+    key = record.get(policy.key_field)
     if isinstance(key, bool) or not isinstance(key, (str, int)) or key == "":
         what = "lacks" if key is None else f"has {key!r} as"
-        raise RecordError(f"{name} {what} its key field {key_field!r}: it must be a text or an int")
+        raise RecordError(f"{name} {what} its key field {policy.key_field!r}: it must be a text or an int")
     try:
         bad = find_not_finite(record)
         if bad is not None:
             raise RecordError(f"{name}: field {bad} is NaN or infinite, which JSON does not have; send null")
-        return Message(name, str(key).encode(), encoder.encode(record))
+        return Message(name, str(key).encode(), encoder.encode(record), _identify(name, record, policy))
     except (TypeError, OverflowError, RecursionError, UnicodeEncodeError, msgspec.MsgspecError) as error:
         raise RecordError(f"{name} cannot be written as JSON: {error}") from error
+
+
+def _identify(name: str, record: Mapping[str, Any], policy: PublishPolicy) -> tuple[tuple[str, str], ...]:
+    """Return the header that tells a record's identity, if the policy asks for it."""
+    if policy.id_field is None:
+        return ()
+    if not record.get(policy.id_field):
+        raise RecordError(f"{name} lacks its id field {policy.id_field!r}")
+    return ((ID_HEADER, str(record[policy.id_field])),)
 
 
 def find_not_finite(value: object, path: str = "") -> str | None:
@@ -231,7 +244,7 @@ class Delivery:
                     self._policy.topic,
                     value=message.value,
                     key=message.key,
-                    headers=self._headers,
+                    headers=[*self._headers, *message.headers],
                     on_delivery=report,
                 )
             except BufferError:  # the local queue is full: serve delivery reports until there is room

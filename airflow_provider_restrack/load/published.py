@@ -17,9 +17,10 @@ from confluent_kafka import KafkaException, TopicPartition
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.load.brokers import Brokers
 from airflow_provider_restrack.load.client_config import bootstrap_servers, build_consumer_config
-from airflow_provider_restrack.load.consume import Reader, open_consumer
+from airflow_provider_restrack.load.consume import Reader
 from airflow_provider_restrack.load.errors import KafkaUnavailableError
 from airflow_provider_restrack.load.offsets import Partition
+from airflow_provider_restrack.load.open_reader import open_consumer
 from airflow_provider_restrack.load.plan import Plan, ReadPolicy
 from airflow_provider_restrack.load.positions import Span
 

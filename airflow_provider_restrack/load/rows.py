@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from cassandra import InvalidRequest, Unauthorized
 
 from airflow_provider_restrack.load.decode import Decoder, plan_fields
@@ -19,7 +18,7 @@ from airflow_provider_restrack.load.wire import open_packing
 from airflow_provider_restrack.store.session import DRIVER_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from airflow_provider_restrack.load.encode import EncodedRow
     from airflow_provider_restrack.load.formats.registry import Format
@@ -76,18 +75,10 @@ class RowMaker:
         made = []
         for index, row in enumerate(rows, 1):
             try:
-                made.append(self.make(record, now_us, self._read(row)))
+                made.append(self.make(record, now_us, self.decoder.decode_mapping(row)))
             except RejectError as error:
                 raise RejectError(f"{self.format.name}, row {index} of {len(rows)}: {error}") from error
         return made
-
-    def _read(self, row: Mapping[str, Any]) -> list[Any]:
-        """Return the values of a row that a format has found, under the rules of JSON."""
-        try:
-            raw = msgspec.json.encode(row)
-        except (msgspec.EncodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise RejectError(f"its values cannot be written as JSON: {error}") from error
-        return self.decoder.decode(raw)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Reads what ``columns=`` says of a column: a field, an epoch time, a day, Kafka's metadata or a constant.
+"""Reads what ``columns=`` says of a column: a field, an epoch time, a day, Kafka's metadata, a constant, or
+what is derived of these.
 
 All of it is data that JSON can hold, and is checked before a record is read.
 """
@@ -6,13 +7,18 @@ All of it is data that JSON can hold, and is checked before a record is read.
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_restrack.load.cql_types import day_of
 from airflow_provider_restrack.load.errors import ConfigurationError
+from airflow_provider_restrack.load.paths import split_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    Compute = Callable[[list[Any], Any], Any]  # of the values that are there already, and Kafka's record
 
 HEADER = "header."
 EPOCH_UNITS: Mapping[str, int] = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -30,19 +36,22 @@ _METADATA: Mapping[str, frozenset[str]] = {
 }
 _FORMS = (
     "a field's name, None, __key, __topic, __partition, __offset, __timestamp, header.NAME,"
-    ' {"field": NAME, "unit": "s" | "ms" | "us" | "ns"}, {"day_of": NAME} or {"value": …}'
+    ' {"field": NAME, "unit": "s" | "ms" | "us" | "ns"}, {"day_of": NAME}, {"value": …},'
+    ' {"first_of": [SOURCE, …]} or {"uuid5_of": [NAME, …], "namespace": UUID}'
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What fills a column: one of field, metadata and constant.
+    """What fills a column: one of field, metadata, constant and parts.
 
     :ivar field: the record's field.
     :ivar unit: of the field's epoch time, where it is said.
     :ivar day: whether the field is a time of which the column takes the UTC day.
     :ivar metadata: such as ``__key``.
     :ivar constant: the constant as JSON.
+    :ivar parts: of which the column takes the first that is not null, or makes a UUID.
+    :ivar namespace: of the UUID, where it is one.
     """
 
     field: str | None = None
@@ -50,6 +59,18 @@ class Given:
     day: bool = False
     metadata: str | None = None
     constant: bytes | None = None
+    parts: tuple[Given, ...] = ()
+    namespace: uuid.UUID | None = None
+
+    @property
+    def label(self) -> str:
+        """What tells it from others, beside the type that it is to have."""
+        if self.parts:
+            how = "first_of" if self.namespace is None else f"uuid5 in {self.namespace} of"
+            return f"{how} {[part.label for part in self.parts]}"
+        if self.constant is not None:
+            return f"value {self.constant.decode()}"
+        return str(self.field or self.metadata)
 
 
 def parse_source(column: str, given: Any) -> Given | None:
@@ -61,17 +82,34 @@ def parse_source(column: str, given: Any) -> Given | None:
         return None
     if isinstance(given, str) and given:
         is_metadata = given in _METADATA or (given.startswith(HEADER) and given != HEADER)
-        return Given(metadata=given) if is_metadata else Given(field=given)
-    match dict(given) if hasattr(given, "keys") else given:
+        return Given(metadata=given) if is_metadata else Given(field=_field(column, given))
+    found = _parse_mapping(column, dict(given)) if hasattr(given, "keys") else None
+    if found is None:
+        raise ConfigurationError(f"columns= fills {column!r} with {given!r}: it must be {_FORMS}")
+    return found
+
+
+def _parse_mapping(column: str, given: Mapping[str, Any]) -> Given | None:
+    match given:
         case {"field": str(field), **rest} if field and not rest:
-            return Given(field=field)
+            return Given(field=_field(column, field))
         case {"field": str(field), "unit": str(unit), **rest} if field and unit in EPOCH_UNITS and not rest:
-            return Given(field=field, unit=unit)
+            return Given(field=_field(column, field), unit=unit)
         case {"day_of": str(field), **rest} if field and not rest:
-            return Given(field=field, day=True)
+            return Given(field=_field(column, field), day=True)
         case {"value": value, **rest} if value is not None and not rest:
             return Given(constant=_constant(column, value))
-    raise ConfigurationError(f"columns= fills {column!r} with {given!r}: it must be {_FORMS}")
+    return _parse_derived(column, given)
+
+
+def _parse_derived(column: str, given: Mapping[str, Any]) -> Given | None:
+    match given:
+        case {"first_of": [_, *_] as parts, **rest} if not rest:
+            return Given(parts=_parts(column, parts))
+        case {"uuid5_of": [_, *_] as names, **rest} if not rest.keys() - {"namespace"}:
+            namespace = _namespace(column, rest.get("namespace", str(uuid.NAMESPACE_URL)))
+            return Given(parts=_names(column, names), namespace=namespace)
+    return None
 
 
 def check_type(column: str, kind: str, given: Given) -> None:
@@ -80,7 +118,13 @@ def check_type(column: str, kind: str, given: Given) -> None:
     :param kind: the name of the column's CQL type.
     :raises ConfigurationError: naming column, source and the types that it can fill.
     """
-    if given.metadata is not None:
+    if given.parts and given.namespace is None:
+        for part in given.parts:
+            check_type(column, kind, part)
+        return
+    if given.namespace is not None:
+        allowed, what = frozenset({"uuid"}), "uuid5_of"
+    elif given.metadata is not None:
         allowed, what = _METADATA.get(given.metadata, _SCALARS), given.metadata
     elif given.unit is not None:
         allowed, what = frozenset({"timestamp", "date"}), f"a field with unit {given.unit!r}"
@@ -93,6 +137,44 @@ def check_type(column: str, kind: str, given: Given) -> None:
             f"columns= fills {column!r}, which has type {kind}, with {what}: that fills columns of type"
             f" {', '.join(sorted(allowed))}"
         )
+
+
+def _field(column: str, name: str) -> str:
+    try:
+        split_name(name)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"columns= fills {column!r}: {error}") from error
+    return name
+
+
+def _parts(column: str, given: Sequence[Any]) -> tuple[Given, ...]:
+    """Read the sources of ``first_of``."""
+    parts = [parse_source(column, one) for one in given]
+    for part, one in zip(parts, given, strict=True):
+        if part is None or part.parts:
+            raise ConfigurationError(
+                f"columns= fills {column!r} with first_of {one!r}: it takes fields, metadata and constants"
+            )
+    return tuple(part for part in parts if part is not None)
+
+
+def _names(column: str, given: Sequence[Any]) -> tuple[Given, ...]:
+    """Read the names of ``uuid5_of``."""
+    for one in given:
+        if not isinstance(one, str):
+            raise ConfigurationError(
+                f"columns= fills {column!r} with uuid5_of {one!r}: it takes names of fields and metadata"
+            )
+    return _parts(column, given)
+
+
+def _namespace(column: str, given: Any) -> uuid.UUID:
+    try:
+        return uuid.UUID(given)
+    except (ValueError, TypeError, AttributeError):
+        raise ConfigurationError(
+            f"columns= fills {column!r} with uuid5_of in namespace {given!r}, which is no UUID"
+        ) from None
 
 
 def _constant(column: str, value: Any) -> bytes:
@@ -121,3 +203,33 @@ def read_metadata(name: str, record: Any, *, as_bytes: bool) -> Any:
         return millis if kind else None
     raw = record.key() if name == "__key" else dict(record.headers() or ()).get(name.removeprefix(HEADER))
     return raw if raw is None or as_bytes or isinstance(raw, str) else raw.decode()
+
+
+def first_of(parts: Sequence[tuple[int, bool]]) -> Compute:
+    """Return what takes the first value that is not null.
+
+    :param parts: where they stand among the values, and whether the UTC day of the time there is meant.
+    """
+
+    def compute(values: list[Any], _record: Any) -> Any:
+        for index, is_day in parts:
+            value = values[index]
+            if value is not None:
+                return day_of(value) if is_day else value
+        return None
+
+    return compute
+
+
+def uuid5_of(parts: Sequence[int], namespace: uuid.UUID) -> Compute:
+    """Return what makes a UUIDv5 of texts with spaces between, as a sample's id is one of host and time;
+    none if a text is missing.
+
+    :param parts: where they stand among the values.
+    """
+
+    def compute(values: list[Any], _record: Any) -> Any:
+        texts = [values[index] for index in parts]
+        return None if None in texts else uuid.uuid5(namespace, " ".join(texts))
+
+    return compute

@@ -21,6 +21,7 @@ _COLUMNS_OF_TABLE = (
 )
 _USER_TYPES = "SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = %s"
 _BY_NAME = Given()
+_TEXT = CqlType("text")
 _MODES = ("merge", "replace")
 
 
@@ -56,15 +57,39 @@ class Column:
 class Source:
     """Where a column's value comes from: a field, or the day of a time field where the field is absent.
 
-    :ivar field: the record's field, or a name of its own for what is not one.
+    :ivar field: the record's field, or a name of its own for what is none or is read as another type.
     :ivar given: what ``columns=`` says of it.
     :ivar fallback: the time field whose UTC day stands in for an absent ``field``.
+    :ivar is_part: whether the column takes another source if this one is absent.
     """
 
     column: Column
     field: str
     fallback: str | None = None
     given: Given = _BY_NAME
+    is_part: bool = False
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a record without the field is rejected."""
+        return self.column.in_key and self.fallback is None and not self.is_part
+
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """The sources whose values are read of the record: its own parts, or itself."""
+        if not self.given.parts:
+            return (self,)
+        column, names = self.column, [part.field for part in self.given.parts]
+        if self.given.namespace is not None:  # texts of their own, whatever the fields are elsewhere
+            column, names = replace(column, cql=_TEXT), [None] * len(names)
+        return tuple(
+            Source(column, name or _name_of(part, column), given=part, is_part=True)
+            for name, part in zip(names, self.given.parts, strict=True)
+        )
+
+
+def _name_of(given: Given, column: Column) -> str:
+    return f"{given.label} as {column.cql}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +204,7 @@ def plan_table(
         check_type(column.name, column.cql.name, given)
         derived = column.name == "day" and column.cql.name == "date" and column.name not in mapping
         derived = derived and (column.in_key or target.name in TABLE_BY_NAME)
-        name = given.field or f"{given.metadata or column.name} as {column.cql}"
+        name = given.field or _name_of(given, column)
         sources.append(Source(column, name, timestamp_field if derived else None, given))
     return TablePlan(target, tuple(sources))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier
 
 from airflow_provider_restrack.clock import format_utc
+from airflow_provider_restrack.notify import describe_error, notify_in_thread
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 # Of these parts a notification's id is made: told again by a retry of the callback, it has the same one.
 _ID_PARTS = ("dag_id", "run_id", "task_id", "map_index", "try_number", "state")
 _NAMESPACE = uuid.UUID("5f0c2a5e-6d0d-5c43-9f0b-2f5b1f6c7a10")
-MAX_ERROR_CHARS = 2000
 
 
 class KafkaNotifier(BaseNotifier):
@@ -84,10 +84,7 @@ class KafkaNotifier(BaseNotifier):
 
     async def async_notify(self, context: Context) -> None:
         """As ``notify``, without blocking the event loop."""
-        # By sync_to_async: the connection is asked of the supervisor, over the loop that is running.
-        from asgiref.sync import sync_to_async
-
-        await sync_to_async(self.notify, thread_sensitive=False)(context)
+        await notify_in_thread(self, context)
 
     def _send(self, record: Mapping[str, Any]) -> None:
         from airflow_provider_restrack.hooks.kafka import KafkaClientHook
@@ -120,7 +117,7 @@ def build_message(
 def _describe_context(context: Mapping[str, Any] | Context) -> dict[str, Any]:
     """Return what a context says of its task; contexts of a whole DAG run have no task."""
     values: Mapping[str, Any] = context or {}
-    ti, run = values.get("ti"), values.get("dag_run")
+    ti, run, error = values.get("ti"), values.get("dag_run"), values.get("exception")
     state = getattr(ti, "state", None) or getattr(run, "state", None)
     return {
         "dag_id": _first(ti, run, values.get("dag"), name="dag_id"),
@@ -132,7 +129,7 @@ def _describe_context(context: Mapping[str, Any] | Context) -> dict[str, Any]:
         "logical_date": _format_time(values.get("logical_date") or getattr(run, "logical_date", None)),
         "log_url": _first(ti, name="log_url"),
         "reason": values.get("reason"),
-        "error": _describe_error(values.get("exception")),
+        "error": None if error is None else describe_error(error),
     }
 
 
@@ -143,16 +140,6 @@ def _first(*sources: Any, name: str) -> Any:
 
 def _format_time(moment: datetime | None) -> str | None:
     return None if moment is None else format_utc(moment)
-
-
-def _describe_error(error: object) -> str | None:
-    """Return an exception in words, with what Airflow knows to be secret taken out."""
-    from airflow.providers.common.compat.sdk import redact
-
-    if error is None:
-        return None
-    text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
-    return str(redact(text))[:MAX_ERROR_CHARS]
 
 
 def _read_json(evidence: Any) -> Any:

@@ -46,8 +46,9 @@ class KafkaToCassandraOperator(BaseOperator):
     :param cassandra_conn_id: id of a ``cassandra`` connection.
     :param columns: column → field where the names differ; None leaves a column out. Also Kafka's metadata
         (``__key``, ``__topic``, ``__partition``, ``__offset``, ``__timestamp``, ``header.NAME``), constants
-        (``{"value": …}``), epoch times (``{"field": "ts", "unit": "s" | "ms" | "us" | "ns"}``) and the UTC
-        day of a time (``{"day_of": "ts"}``). A ``date`` column of a
+        (``{"value": …}``), epoch times (``{"field": "ts", "unit": "s" | "ms" | "us" | "ns"}``) the UTC day
+        of a time (``{"day_of": "ts"}``), the first that is not null (``{"first_of": ["a", "b.c"]}``) and
+        UUIDs (``{"uuid5_of": ["a", "b"]}``). Dotted names lead into nested objects. A ``date`` column of a
         time field takes its UTC day; a key column ``day`` does so by itself.
     :param max_records: end after so many records.
     :param max_seconds: end after so many seconds; what has been read is stored and committed first.

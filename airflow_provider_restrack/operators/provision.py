@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
+from airflow_provider_restrack.store.alert_tables import ALERT_TABLES, HISTORY_TABLES, TABLES_WITHOUT_TTL
+from airflow_provider_restrack.store.forecasts import FORECASTS
 from airflow_provider_restrack.store.schema import (
     ALERT_TOPIC,
     DEAD_LETTER_TOPIC,
     KEYSPACE,
-    TABLE_BY_NAME,
+    TABLES,
     TOPIC,
     check_identifier,
 )
+from airflow_provider_restrack.store.tiers import ROLLUP_TABLES, with_ttl
 from airflow_provider_restrack.templates import is_literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
 
     from airflow_provider_restrack.load.topics import TopicPlan, TopicSpec
@@ -35,6 +38,9 @@ DEFAULT_TOPICS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         DEAD_LETTER_TOPIC: {"partitions": 1, "retention": "30d", "config": {"max.message.bytes": "2097152"}},
         ALERT_TOPIC: {"partitions": 1, "retention": "30d"},
     }
+)
+_TABLES: Mapping[str, Table] = MappingProxyType(
+    {table.name: table for table in (*TABLES, *ROLLUP_TABLES, FORECASTS, *ALERT_TABLES)}
 )
 _TOPIC_KEYS = frozenset({"name", "partitions", "replication", "retention", "config"})
 DEFAULT_PARTITIONS = 4
@@ -60,7 +66,10 @@ class ProvisionOperator(BaseOperator):
         ``{data centre: number}``. A topic that names no replication takes the same number (the largest of
         several).
     :param tables: names of tables, all of the schema if left out.
-    :param ttl: how long rows live, in seconds or as ``"14d"``; the schema's 14 days if left out.
+    :param ttl: how long samples live, in seconds or as ``"14d"``, or by table as
+        ``{"system_metrics_5m": "60d"}``. What is left out lives as long as the schema says: samples 14 days,
+        rollups 90 days, 2 and 5 years, forecasts 35 days, the history of alerts 400 days. Rows of ``alerts``
+        and ``silences`` have ends of their own.
     :param add_missing_columns: add the columns that a table of an older version lacks, which is a difference
         otherwise.
     :param kafka_config_id: Airflow connection of Kafka.
@@ -86,7 +95,7 @@ class ProvisionOperator(BaseOperator):
         keyspace: str = KEYSPACE,
         replication: int | Mapping[str, int] | str = 3,
         tables: Sequence[str] | str | None = None,
-        ttl: float | str | timedelta | None = None,
+        ttl: float | str | timedelta | Mapping[str, float | str | timedelta] | None = None,
         add_missing_columns: bool = False,
         kafka_config_id: str = "kafka_default",
         cassandra_conn_id: str = "cassandra_default",
@@ -245,22 +254,43 @@ def parse_tables(value: Sequence[str] | str | None, ttl: Any) -> tuple[Table, ..
 
     :raises ValueError: if a name is no table of the schema, or the time to live makes no sense.
     """
+    data = _TABLES if value is None else _parse_text(value, "tables")
+    names = [data] if isinstance(data, str) else list(data)
+    _check_tables("tables", names)
+    lives = _parse_ttl(ttl)
+    return tuple(_live(_TABLES[name], lives.get(name)) for name in dict.fromkeys(names))
+
+
+def _parse_ttl(ttl: Any) -> dict[str, int]:
+    """Return seconds by table: one number is for the tables of samples, a mapping says which it is for."""
     from airflow_provider_restrack.alert.durations import parse_duration
 
-    data = TABLE_BY_NAME if value is None else _parse_text(value, "tables")
-    names = [data] if isinstance(data, str) else list(data)
-    if unknown := [str(name) for name in names if name not in TABLE_BY_NAME]:
-        known = ", ".join(TABLE_BY_NAME)
-        raise ValueError(f"tables names none of the schema: {', '.join(unknown)}; there are {known}")
-    tables = tuple(TABLE_BY_NAME[name] for name in dict.fromkeys(names))
-    if ttl is None:
-        return tables
-    seconds = round(_parse(parse_duration, ttl, "ttl"))
-    if not 0 < seconds <= MAX_TTL_S:
-        raise ValueError(f"ttl must be from 1 s to {MAX_TTL_S} s, Cassandra's limit: it is {seconds} s")
-    return tuple(
-        replace(table, options={**table.options, "default_time_to_live": str(seconds)}) for table in tables
-    )
+    given = _parse_text(ttl, "ttl")
+    if given is None:
+        return {}
+    by_table = given if hasattr(given, "items") else {table.name: given for table in TABLES}
+    _check_tables("ttl", by_table)
+    if fixed := [table.name for table in TABLES_WITHOUT_TTL if table.name in by_table]:
+        raise ValueError(f"ttl of {', '.join(fixed)} cannot be chosen: each row has an end of its own")
+    lives = {name: round(_parse(parse_duration, life, "ttl")) for name, life in by_table.items()}
+    for seconds in lives.values():
+        if not 0 < seconds <= MAX_TTL_S:
+            raise ValueError(f"ttl must be from 1 s to {MAX_TTL_S} s, Cassandra's limit: it is {seconds} s")
+    return lives
+
+
+def _check_tables(what: str, names: Iterable[Any]) -> None:
+    if unknown := [str(name) for name in names if name not in _TABLES]:
+        known = ", ".join(_TABLES)
+        raise ValueError(f"{what} names none of the schema: {', '.join(unknown)}; there are {known}")
+
+
+def _live(table: Table, seconds: int | None) -> Table:
+    if seconds is None:
+        return table
+    if table in ROLLUP_TABLES or table in HISTORY_TABLES:
+        return with_ttl(table, seconds)
+    return replace(table, options={**table.options, "default_time_to_live": str(seconds)})
 
 
 def parse_topics(value: Any, replication: int) -> tuple[TopicSpec, ...]:

@@ -260,7 +260,7 @@ class RemoteMetricsOperator(BaseOperator):
         )
 
     def _warn_of_size(self, result: FleetResult) -> None:
-        size = len(json.dumps(result.samples)) if self.do_xcom_push else 0
+        size = sum(len(json.dumps(sample)) + 2 for sample in result.samples) if self.do_xcom_push else 0
         if size > _XCOM_BYTES:
             self.log.warning(
                 "%d samples are %.1f MiB, more than the 1 MiB that XCom should hold: publish them as they"

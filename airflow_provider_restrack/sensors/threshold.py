@@ -1,15 +1,16 @@
-"""A task that waits until a rule is breached for long enough by the samples in Cassandra."""
+"""A task that waits until the samples in Cassandra breach a rule for long enough, or until that is over."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -17,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.alert.rules import parse_rules
+from airflow_provider_restrack.alert.until import check_until
 from airflow_provider_restrack.store.schema import SYSTEM_METRICS, read_samples_keyspace
 from airflow_provider_restrack.templates import is_literal
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_restrack.alert.observe import Observation, SampleReader
     from airflow_provider_restrack.alert.rules import AlertRule
+    from airflow_provider_restrack.alert.until import Until
 
 MAX_LOGGED_HOSTS = 10
 
@@ -36,11 +39,15 @@ class ThresholdSensorError(AirflowException):
 
 
 class ThresholdSensor(BaseSensorOperator):
-    """Succeed when a rule is breached for long enough, and return the evidence.
+    """Succeed when a rule is breached for long enough, or when that is over, and return the evidence.
 
     The evidence is a list of dicts, one for each rule, host and device in breach, with the values, since
     when, and a sentence (``text``). While nothing is breached, the log says once a poke how near each rule
     is.
+
+    With ``until="clear"`` it succeeds when no instance of the rules is in breach any more, as fresh samples
+    beyond ``clear_threshold`` for ``clear_for`` show; missing or old samples end nothing. The evidence is
+    then one dict that says what was watched, since when it is clear, and which alerts ended.
 
     A rule is a dict: ``name``, ``metric``, ``op`` and ``threshold``; optional are ``for`` ("10m"; without it
     a single sample suffices), ``aggregate`` and ``window``, ``hosts`` (patterns), ``labels``,
@@ -60,6 +67,7 @@ class ThresholdSensor(BaseSensorOperator):
     :param table: the table of samples with its keyspace, which must be a ``system_metrics``. (templated)
     :param deferrable: wait in the triggerer, without a worker slot. It looks once before that. Reads that
         fail are retried there for five minutes, with ``silent_fail`` until the timeout.
+    :param until: ``breach``: wait for one; ``clear``: wait until none is left.
     """
 
     template_fields: Sequence[str] = ("rules", "hosts", "cassandra_conn_id", "table")
@@ -73,6 +81,7 @@ class ThresholdSensor(BaseSensorOperator):
         cassandra_conn_id: str = "cassandra_default",
         table: str = f"metrics.{SYSTEM_METRICS.name}",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        until: Until = "breach",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -81,6 +90,7 @@ class ThresholdSensor(BaseSensorOperator):
         self.cassandra_conn_id = cassandra_conn_id
         self.table = table
         self.deferrable = deferrable
+        self.until = check_until(until)
         if is_literal(rules):
             parse_rules(rules)
         if hosts is not None and is_literal(hosts):
@@ -89,7 +99,7 @@ class ThresholdSensor(BaseSensorOperator):
             read_samples_keyspace(table)
 
     def execute(self, context: Context) -> Any:
-        """Wait for a breach and return its evidence.
+        """Wait for a breach, or its end, and return the evidence.
 
         :raises AirflowFailException: if a rule, the hosts or the table are wrong; outside of ``poke``, where
             ``soft_fail`` would turn it into a skip.
@@ -103,40 +113,69 @@ class ThresholdSensor(BaseSensorOperator):
         found = self._look_before_deferring(context)
         return found.xcom_value if found.is_done else self._defer(rules, hosts)
 
-    def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
+    def poke(self, context: Context) -> PokeReturnValue:
         """Read and evaluate once.
 
         :raises ThresholdSensorError: if the samples cannot be read.
         """
-        from airflow_provider_restrack.alert.evidence import build_evidence
-        from airflow_provider_restrack.alert.observe import observe
         from airflow_provider_restrack.store.session import CassandraError
 
         rules, hosts = self._read_arguments()
+        look = self._look_for_end if self.until == "clear" else self._look_for_breach
         try:
             with self._open_reader() as reader:
-                observation = observe(rules, reader, hosts, clock.utc_now())
+                evidence = look(rules, reader, hosts, _find_run_url(context))
         except (CassandraError, ValueError) as error:
             raise ThresholdSensorError(f"Samples of {self.table} cannot be read: {error}") from error
-        self._log_observation(rules, observation)
-        evidence = build_evidence(observation.breaches)
         return PokeReturnValue(bool(evidence), evidence or None)
 
-    def execute_complete(
-        self,
-        context: Context,  # noqa: ARG002 - Airflow's signature
-        event: Mapping[str, Any] | None,
-    ) -> list[dict[str, Any]]:
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None) -> Any:
         """Return the evidence that the trigger found.
 
         :raises ThresholdSensorError: if it could not read the samples.
         """
-        if not event or event.get("status") != "breach":
-            message = (event or {}).get("message") or f"the trigger sent no breach, but {event!r}"
+        if not event or event.get("status") != self.until:
+            message = (event or {}).get("message") or f"the trigger sent no {self.until}, but {event!r}"
             raise ThresholdSensorError(f"Task {self.task_id}: {message}")
-        evidence = cast("list[dict[str, Any]]", event["evidence"])
+        evidence, run_url = event["evidence"], {"run_url": _find_run_url(context)}
+        if self.until == "clear":
+            self.log.info("%s", evidence["text"])
+            return evidence | run_url
         for found in evidence:
             self.log.info("Breached: %s", found["text"])
+        return [found | run_url for found in evidence]
+
+    def _look_for_breach(
+        self,
+        rules: Sequence[AlertRule],
+        reader: SampleReader,
+        hosts: list[str] | None,
+        run_url: str | None,
+    ) -> list[dict[str, Any]]:
+        from airflow_provider_restrack.alert.evidence import build_evidence
+        from airflow_provider_restrack.alert.observe import observe
+
+        observation = observe(rules, reader, hosts, clock.utc_now())
+        self._log_observation(rules, observation)
+        return build_evidence(observation.breaches, run_url)
+
+    def _look_for_end(
+        self,
+        rules: Sequence[AlertRule],
+        reader: SampleReader,
+        hosts: list[str] | None,
+        run_url: str | None,
+    ) -> dict[str, Any] | None:
+        from airflow_provider_restrack.alert.clearance import observe_clearance
+        from airflow_provider_restrack.alert.evidence import build_clear_evidence
+
+        clearance = observe_clearance(rules, reader, hosts, clock.utc_now())
+        for line in clearance.explain():
+            self.log.info(line)
+        if not clearance.is_over:
+            return None
+        evidence = build_clear_evidence(clearance, run_url)
+        self.log.info("%s", evidence["text"])
         return evidence
 
     def _read_arguments(self) -> tuple[tuple[AlertRule, ...], list[str] | None]:
@@ -150,13 +189,17 @@ class ThresholdSensor(BaseSensorOperator):
         """Look once, and treat an error as Airflow's own loop of pokes does."""
         try:
             return self.poke(context)
-        except AirflowException as error:
+        except AirflowTaskTimeout as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException("Skipped, because soft_fail or never_fail is set") from error
+            raise
+        except Exception as error:
+            if self.silent_fail:
+                self.log.error("The first look failed: %s", error)  # noqa: TRY400 - the message tells all
+                return PokeReturnValue(is_done=False)
             if self.never_fail:
                 raise AirflowSkipException(f"Skipped, because never_fail is set: {error}") from error
-            if not self.silent_fail:
-                raise
-            self.log.error("The first look failed: %s", error)  # noqa: TRY400 - the message tells all
-            return PokeReturnValue(is_done=False)
+            raise
 
     def _defer(self, rules: Sequence[AlertRule], hosts: list[str] | None) -> NoReturn:
         from airflow_provider_restrack.triggers.threshold import DEFAULT_RETRY_FOR_S, ThresholdTrigger
@@ -169,6 +212,7 @@ class ThresholdSensor(BaseSensorOperator):
             poll_interval=self.poke_interval,
             retry_for=self.timeout if self.silent_fail else DEFAULT_RETRY_FOR_S,
             once=True,
+            until=self.until,
         )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 
@@ -197,8 +241,14 @@ class ThresholdSensor(BaseSensorOperator):
                 self.log.info(line)
 
 
+def _find_run_url(context: Context) -> str | None:
+    """Return where Airflow shows this run of the task; None outside of Airflow."""
+    url = getattr(context.get("ti"), "log_url", None)
+    return url if isinstance(url, str) else None
+
+
 def _read_hosts(hosts: Any) -> list[str]:
     """Return the names that samples carry, of hosts in any form that the collecting operator takes."""
-    from airflow_provider_restrack.collect.inventory import parse_hosts
+    from airflow_provider_restrack.collect.inventory import parse_host_names
 
-    return [target.host for target in parse_hosts(hosts)]
+    return parse_host_names(hosts)

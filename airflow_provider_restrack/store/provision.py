@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 from cassandra import InvalidRequest, Unauthorized
 from cassandra.protocol import ErrorMessage
 
-from airflow_provider_restrack.store.schema import FIELDS, build_create_table, check_identifier, cql_type
+from airflow_provider_restrack.store.schema import (
+    SAMPLE_COLUMNS,
+    build_create_table,
+    build_create_type,
+    check_identifier,
+)
 from airflow_provider_restrack.store.session import DRIVER_ERRORS, CassandraError
 
 if TYPE_CHECKING:
@@ -94,12 +99,15 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """What exists: the keyspace's replication (None if it does not), its tables, each data centre's nodes."""
+    """What exists: the keyspace's replication (None if it does not), its tables and user-defined types, each
+    data centre's nodes.
+    """
 
     replication: Mapping[str, str] | None = None
     durable_writes: bool = True
     tables: Mapping[str, TableState] = field(default_factory=dict)
     nodes: Mapping[str, int] = field(default_factory=dict)
+    types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,9 @@ def plan_store(
     else:
         unchanged.append(subject)
         differences += _compare_keyspace(wanted, found)
+    tables = tuple(tables)
+    made, there, other = _plan_types(wanted.name, tables, found)
+    steps, unchanged, differences = steps + made, unchanged + there, differences + other
     for table in tables:
         name = f"{wanted.name}.{table.name}"
         state = found.tables.get(table.name)
@@ -150,13 +161,14 @@ def plan_store(
             continue
         unchanged.append(f"table {name}")
         differences += _compare_table(table, name, state)
-        if own := [column for column in state.columns if column not in _COLUMNS]:
+        if own := [column for column in state.columns if column not in table.columns]:
             notes.append(f"table {name} has columns of its own, which are left alone: {', '.join(own)}")
-        missing = _list_missing(state)
+        missing = _list_missing(table, state)
         if missing and add_missing_columns:
-            steps.append(Step(f"columns of {name}: {', '.join(missing)}", build_add_columns(name, missing)))
+            change = build_add_columns(name, missing, table.columns)
+            steps.append(Step(f"columns of {name}: {', '.join(missing)}", change))
         elif missing:
-            differences.append(_missing_columns(name, missing))
+            differences.append(_missing_columns(name, missing, table.columns))
     return StorePlan(tuple(steps), tuple(unchanged), tuple(differences), tuple(notes))
 
 
@@ -169,9 +181,9 @@ def build_create_keyspace(wanted: KeyspaceSpec) -> str:
     )
 
 
-def build_add_columns(name: str, columns: Iterable[str]) -> str:
-    """Return the ALTER TABLE statement that adds fields of the schema to an older table."""
-    return f"ALTER TABLE {name} ADD ({', '.join(f'{column} {_COLUMNS[column]}' for column in columns)})"
+def build_add_columns(name: str, columns: Iterable[str], types: Mapping[str, str] = SAMPLE_COLUMNS) -> str:
+    """Return the ALTER TABLE statement that adds columns of the schema to an older table."""
+    return f"ALTER TABLE {name} ADD ({', '.join(f'{column} {types[column]}' for column in columns)})"
 
 
 def read_state(session: Any, keyspace: str, *, timeout_s: float) -> StoreState:
@@ -194,8 +206,14 @@ def read_state(session: Any, keyspace: str, *, timeout_s: float) -> StoreState:
         )
         for table, *values in options
     }
+    types = {
+        name: dict(zip(names, kinds, strict=True))
+        for name, names, kinds in _select(
+            session, "types", "type_name, field_names, field_types", keyspace, timeout_s
+        )
+    }
     replication, durable = found[0]
-    return StoreState(dict(replication), durable, tables, nodes)
+    return StoreState(dict(replication), durable, tables, nodes, types)
 
 
 def apply_plan(session: Any, plan: StorePlan, *, timeout_s: float) -> None:
@@ -276,8 +294,8 @@ def _compare_table(table: Table, name: str, found: TableState) -> list[Differenc
         differences.append(Difference(f"{subject}, clustering", wanted_order, found_order, recreate))
     differences += [
         Difference(f"{subject}, column {column}", wanted, found.columns[column], recreate)
-        for column, wanted in _COLUMNS.items()
-        if column in found.columns and _squeeze(found.columns[column]) != wanted
+        for column, wanted in table.columns.items()
+        if column in found.columns and _squeeze(found.columns[column]) != _squeeze(wanted)
     ]
     differences += _compare_options(table, name, found)
     return differences
@@ -303,18 +321,41 @@ def _compare_options(table: Table, name: str, found: TableState) -> list[Differe
     return differences
 
 
-def _list_missing(found: TableState) -> list[str]:
+def _list_missing(table: Table, found: TableState) -> list[str]:
     """Return the columns that ALTER TABLE can add; one of the key shows as another key."""
-    return [column for column in _COLUMNS if column not in found.columns]
+    return [column for column in table.columns if column not in found.columns]
 
 
-def _missing_columns(name: str, missing: Sequence[str]) -> Difference:
+def _missing_columns(name: str, missing: Sequence[str], types: Mapping[str, str]) -> Difference:
     return Difference(
         f"table {name}, columns",
-        ", ".join(f"{column} {_COLUMNS[column]}" for column in missing),
+        ", ".join(f"{column} {types[column]}" for column in missing),
         "none of that name",
-        f"Set add_missing_columns=True, or run: {build_add_columns(name, missing)};",
+        f"Set add_missing_columns=True, or run: {build_add_columns(name, missing, types)};",
     )
+
+
+def _plan_types(
+    keyspace: str, tables: Iterable[Table], found: StoreState
+) -> tuple[list[Step], list[str], list[Difference]]:
+    """Return the user-defined types to make, those that are there, and how these differ."""
+    steps: list[Step] = []
+    unchanged: list[str] = []
+    differences: list[Difference] = []
+    for name, fields in {name: one for table in tables for name, one in table.user_types.items()}.items():
+        subject = f"type {keyspace}.{name}"
+        if name not in found.types:
+            steps.append(Step(subject, build_create_type(name, fields, keyspace)))
+            continue
+        unchanged.append(subject)
+        if list(found.types[name].items()) != list(fields.items()):
+            remedy = "Use another keyspace, or drop it with the tables that use it."
+            differences.append(
+                Difference(
+                    f"{subject}, fields", _pairs(dict(fields)), _pairs(dict(found.types[name])), remedy
+                )
+            )
+    return steps, unchanged, differences
 
 
 def _select(session: Any, table: str, columns: str, keyspace: str, timeout_s: float) -> list[Any]:
@@ -329,7 +370,10 @@ def _table_state(columns: Iterable[tuple[str, str, int, str, str]], options: Map
     """Turn rows of ``system_schema.columns`` (name, kind, position, order, type) into a table's shape."""
     ordered = sorted(columns, key=lambda column: (column[2], column[0]))
     return TableState(
-        columns={name: kind_type for name, _, _, _, kind_type in ordered},
+        columns={
+            name: f"{kind_type} static" if kind == "static" else kind_type
+            for name, kind, _, _, kind_type in ordered
+        },
         partition_key=tuple(name for name, kind, *_ in ordered if kind == "partition_key"),
         clustering=tuple((name, order) for name, kind, _, order, _ in ordered if kind == "clustering"),
         options=options,
@@ -352,6 +396,3 @@ def _short(class_name: str) -> str:
 
 def _squeeze(type_name: str) -> str:
     return type_name.replace(" ", "")
-
-
-_COLUMNS: dict[str, str] = {item.name: cql_type(item) for item in FIELDS}

@@ -7,7 +7,7 @@ rules' metric names and the metrics reference in ``docs/``. A new metric is one 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -48,7 +48,11 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of samples: which columns make its key, how a row is written, and its storage options."""
+    """A table: which columns make its key, how a row is written, its storage options.
+
+    ``columns`` are name → CQL type, those of a sample if left out; ``user_types`` are the definitions of the
+    user-defined types that they use: name → field → CQL type.
+    """
 
     name: str
     partition_key: tuple[str, ...]
@@ -56,6 +60,8 @@ class Table:
     write_mode: WriteMode
     options: Mapping[str, str]
     meaning: str
+    columns: Mapping[str, str] = field(default_factory=lambda: SAMPLE_COLUMNS)
+    user_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def primary_key(self) -> tuple[str, ...]:
@@ -141,7 +147,15 @@ FIELDS: tuple[Field, ...] = (  # one line a field
 )
 # fmt: on
 
-FIELD_BY_NAME: Mapping[str, Field] = MappingProxyType({field.name: field for field in FIELDS})
+FIELD_BY_NAME: Mapping[str, Field] = MappingProxyType({one.name: one for one in FIELDS})
+
+
+def cql_type(one: Field) -> str:
+    """Return a field's column type; collections are frozen, so that writing one leaves no range tombstone."""
+    return f"frozen<{one.type}>" if "<" in one.type else one.type
+
+
+SAMPLE_COLUMNS: Mapping[str, str] = MappingProxyType({one.name: cql_type(one) for one in FIELDS})
 
 SYSTEM_METRICS = Table(
     name="system_metrics",
@@ -219,7 +233,7 @@ def read_samples_keyspace(name: str) -> str:
 
 def build_create_table(table: Table, keyspace: str = KEYSPACE) -> str:
     """Return the CREATE TABLE statement of a table, in the given keyspace."""
-    columns = ",\n    ".join(f"{field.name} {cql_type(field)}" for field in FIELDS)
+    columns = ",\n    ".join(f"{name} {cql}" for name, cql in table.columns.items())
     options = dict(table.options)
     clauses = [f"{name} = {value}" for name, value in options.items()]
     if table.clustering:
@@ -232,6 +246,7 @@ def build_create_table(table: Table, keyspace: str = KEYSPACE) -> str:
     )
 
 
-def cql_type(field: Field) -> str:
-    """Return a field's column type; collections are frozen, so that writing one leaves no range tombstone."""
-    return f"frozen<{field.type}>" if "<" in field.type else field.type
+def build_create_type(name: str, fields: Mapping[str, str], keyspace: str = KEYSPACE) -> str:
+    """Return the CREATE TYPE statement of a user-defined type, in the given keyspace."""
+    inside = ", ".join(f"{field_name} {cql}" for field_name, cql in fields.items())
+    return f"CREATE TYPE IF NOT EXISTS {check_identifier(keyspace, 'keyspace')}.{name} ({inside})"

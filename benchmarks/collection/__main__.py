@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import report
+from benchmarks.collection.agent_cost import measure_agent
 from benchmarks.collection.clients import ANSIBLE
-from benchmarks.collection.figures import OURS, list_verdicts, summarize_runs
+from benchmarks.collection.figures import OURS, list_agent_verdicts, list_verdicts, summarize_runs
 from benchmarks.collection.hosts import prepared_task, running_fleet
 from benchmarks.collection.task import Usage
 from benchmarks.collection.works import LIMITS, WORKS, contenders_of
@@ -38,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("services").setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hosts are stopped then too
     works = [WORKS[name] for name in arguments.works]
     try:
         if "ansible" in arguments.contenders and any(work.hosts <= LIMITS["ansible"] for work in works):
@@ -50,12 +53,13 @@ def main(argv: list[str] | None = None) -> int:
                     for work in works
                     if contenders_of(work, arguments.contenders)
                 }
+        agent = measure_agent(arguments.runs)
     except RuntimeError as error:  # the servers' own errors are of this kind too
         print(error, file=sys.stderr)
         return 1
     print(report.show(figures, baseline=OURS, figure="wall_seconds"))
-    print("\n" + "\n".join(list_verdicts(figures)))
-    print(f"written: {report.write('collection', figures)}")
+    print("\n" + "\n".join([*list_verdicts(figures), *list_agent_verdicts(agent)]))
+    print(f"written: {report.write('collection', {**figures, 'agent': agent})}")
     return 0
 
 

@@ -115,9 +115,10 @@ if __name__ == "__main__":
 
 def run_naive(task: Task) -> Usage:
     """Map one SSHOperator task over the hosts; ``dag.test`` runs them in turn, in one process."""
-    from airflow_provider_restrack.collect import agent
+    from airflow_provider_restrack.collect.tiers import read_agent_source
 
     directory = Path(task.directory)
+    (directory / "agent.py").write_bytes(read_agent_source())
     dags = directory / "dags"
     dags.mkdir(exist_ok=True)
     (dags / "naive.py").write_text(_NAIVE)
@@ -132,7 +133,7 @@ def run_naive(task: Task) -> Usage:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW_CONN_SSH_DEFAULT": json.dumps(connection),
         "RESTRACK_BENCH_TASK": str(directory / "naive.json"),
-        "RESTRACK_BENCH_AGENT": str(agent.__file__),
+        "RESTRACK_BENCH_AGENT": str(directory / "agent.py"),
     }
     migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
     subprocess.run(migrate, env=environment, capture_output=True, check=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 OURS = "restrack"
 CPU_MS, PEAK_MB, TIMES_ANSIBLE, TIMES_IMPLIED = 5.0, 150.0, 10.0, 1.5
+HOST_CPU_MS = 30.0
 
 
 def summarize_runs(runs: Sequence[Usage]) -> dict[str, float]:
@@ -43,6 +44,17 @@ def list_verdicts(figures: Figures) -> list[str]:
         met = "met" if ratio >= TIMES_ANSIBLE else "not met"
         found.append(f"faster than ansible at 100 hosts: {ratio:.1f} × (aim: {TIMES_ANSIBLE:g} ×), {met}")
     return found
+
+
+def list_agent_verdicts(agent: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Say in a line each what the collectors cost a host; the aim is that of an agent that needs nothing."""
+    what = "CPU on the host beyond the interpreter's start, ms"
+    return [
+        _say(f"{what}, {collector}", figures["cpu_ms_on_host"], HOST_CPU_MS)
+        if collector == "procfs"
+        else f"{what}, {collector}: {figures['cpu_ms_on_host']:.1f}"
+        for collector, figures in agent.items()
+    ]
 
 
 def _judge(figures: Figures, work: str, figure: str, most: float, what: str) -> list[str]:

@@ -33,7 +33,7 @@ WORKS = {
     for work in (
         Work("1", 1),
         Work("10", 10),
-        Work("100", 100),
+        Work("100", 100, concurrency=100),
         Work("500", 500),
         Work("1000", 1000),
         Work("100-1ms", 100, 1, 16),

@@ -1,4 +1,4 @@
-"""The benchmark's own Kafka and Cassandra: fresh ones on free ports, stopped and deleted at the end."""
+"""A benchmark's own Kafka and Cassandra: fresh ones on free ports, stopped and deleted at the end."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ _HEAP_MB = 1024
 
 
 @contextmanager
-def running_servers() -> Iterator[Instance]:
-    """Yield an instance whose Kafka and Cassandra run; its hosts are not needed and do not run.
+def running_servers(*, kafka: bool = True) -> Iterator[Instance]:
+    """Yield an instance whose Kafka, if it is needed, and Cassandra run; its hosts do not.
 
     The directory is the same at every run, so that servers which a killed run left behind are found by their
     pidfiles and stopped.
     """
     directory = home() / "bench"
-    with locked(home() / "bench.lock", "another benchmark of the loader runs"), ExitStack() as stack:
+    with (
+        locked(home() / "bench.lock", "another benchmark with servers of its own runs"),
+        ExitStack() as stack,
+    ):
         instance = _build_instance(directory)
+        servers = (instance.kafka, instance.cassandra) if kafka else (instance.cassandra,)
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         for server in (instance.kafka, instance.cassandra):
             server.stop()
             stack.callback(server.stop)
         shutil.rmtree(directory, ignore_errors=True)
-        for server in (instance.kafka, instance.cassandra):
+        for server in servers:
             server.launch()
-        for server in (instance.kafka, instance.cassandra):
+        for server in servers:
             server.wait_ready()
         yield instance
 

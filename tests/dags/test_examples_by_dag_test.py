@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,3 +107,87 @@ def test_a_celery_worker_samples_itself(
     published = read_topic("system_metrics")
     assert [sample["host"] for sample in published] == [socket.gethostname()] * 3
     assert {sample["labels"]["queue"] for sample in published} == {"worker-1", "worker-2", "worker-3"}
+
+
+def test_an_alert_is_told_once_however_often_it_is_evaluated(
+    run_dag: Callable[[str], dict[str, str]], read_topic: Callable[[str], list[dict]], cassandra_session: Any
+) -> None:
+    """A sample of two minutes ago, so that it lies before the evaluation's delay, breaches the rule."""
+    run_dag("restrack_provision")
+    at = datetime.now(tz=UTC) - timedelta(minutes=2)
+    cassandra_session.execute(
+        "INSERT INTO metrics.system_metrics (host, day, timestamp, up) VALUES ('web-1', %s, %s, true)",
+        (at.date(), at),
+    )
+    cassandra_session.execute("INSERT INTO metrics.latest_metrics (host) VALUES ('web-1')")
+
+    for _ in range(2):
+        assert run_dag("restrack_alerts") == {"provision": "success", "alerts": "success"}
+
+    (alert,) = read_topic("system_alerts")
+    assert (alert["instance"], alert["kind"], alert["current"]) == ("is_up/web-1", "firing", True)
+    assert "restrack_alerts" in alert["url"]
+    (row,) = cassandra_session.execute("SELECT scope, transition FROM metrics.alert_history")
+    assert tuple(row) == ("restrack_alerts.alerts", "fired")
+
+
+def test_the_rollups_of_what_is_loaded(
+    run_dag: Callable[[str], dict[str, str]], cassandra_session: Any
+) -> None:
+    """Samples of two hours ago, so that their buckets are final, go through both DAGs."""
+    run_dag("restrack_provision")
+    moment = datetime.now(tz=UTC) - timedelta(hours=2)
+    for number in range(3):
+        at = moment + timedelta(seconds=10 * number)
+        cassandra_session.execute(
+            "INSERT INTO metrics.system_metrics (host, day, timestamp, cpu_usage) "
+            "VALUES ('web-1', %s, %s, %s)",
+            (at.date(), at, float(number)),
+        )
+    cassandra_session.execute("INSERT INTO metrics.latest_metrics (host) VALUES ('web-1')")
+
+    assert set(run_dag("restrack_rollup_hourly").values()) == {"success"}
+    hourly = list(cassandra_session.execute("SELECT cpu_usage FROM metrics.system_metrics_1h"))
+    assert run_dag("restrack_rollup_daily") == {"reconcile": "success"}
+
+    assert sum(row.cpu_usage.count for row in hourly) == 3
+    assert list(cassandra_session.execute("SELECT cpu_usage FROM metrics.system_metrics_1h")) == hourly
+
+
+def test_the_capacity_report_is_written_and_linked(
+    examples: dict[str, Any],
+    run_dag: Callable[[str], dict[str, str]],
+    cassandra_session: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    run_dag("restrack_provision")
+    today = datetime.now(tz=UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for number in range(40):
+        day = today - timedelta(days=number + 1)
+        full = f"{{count: 96, min: 0, max: {90 - number + number % 2 / 10}, sum: 96, last: 1, p95: 50}}"
+        cassandra_session.execute(
+            "INSERT INTO metrics.system_metrics_1d (host, period, timestamp, filesystem_usage) "
+            f"VALUES ('web-1', '{day.year}', %s, {{'/': {full}}})",
+            (day,),
+        )
+    cassandra_session.execute("INSERT INTO metrics.latest_metrics (host) VALUES ('web-1')")
+    monkeypatch.setenv("AIRFLOW_VAR_RESTRACK_REPORTS", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_VAR_RESTRACK_REPORTS_URL", "https://reports.example.com")
+
+    dag_run = examples["restrack_capacity"].test()
+
+    assert {str(instance.state) for instance in dag_run.get_task_instances()} == {"success"}
+    (page,) = tmp_path.glob("*/capacity.html")
+    assert "web-1 /: filesystem_usage" in page.read_text()
+    with create_session() as session:
+        links = session.scalars(
+            XComModel.get_many(
+                key="_link_CapacityReportLink", run_id=dag_run.run_id, dag_ids=dag_run.dag_id
+            ).with_only_columns(XComModel.value)
+        ).all()
+    address = f"https://reports.example.com/{page.parent.name}/capacity.html"
+    assert list(links) == [address]

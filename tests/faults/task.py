@@ -32,15 +32,18 @@ class Outcome:
 
 
 class Task:
-    """A running loader.
+    """A running loader, or whatever else a module does.
 
-    :param arguments: of ``run_loader``.
+    :param arguments: of the module.
     :param log: takes what it logs.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], log: Path) -> None:
-        command = [sys.executable, "-m", "tests.faults.run_loader", json.dumps(arguments)]
-        self._log = log
+    def __init__(
+        self, arguments: Mapping[str, Any], log: Path, module: str = "tests.faults.run_loader"
+    ) -> None:
+        self._log, self._progress = log, log.with_suffix(".stored")
+        told = {**arguments, "progress": str(self._progress)}
+        command = [sys.executable, "-m", module, json.dumps(told)]
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=stream, cwd=ROOT, start_new_session=True
@@ -50,6 +53,12 @@ class Task:
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
+
+    @property
+    def stored(self) -> int:
+        """How many samples it has stored, as far as it has told."""
+        told = self._progress.read_bytes() if self._progress.exists() else b""
+        return int(told or 0)
 
     def runs_for(self, seconds: float) -> bool:
         """Let it run, and tell whether it still does after so long."""

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 import services
-from tests.faults.conftest import FULL, KAFKA
+from tests.faults.conftest import KAFKA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from services.kafka import KafkaServer
     from tests.faults.rig import Rig
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.cassandra,
-    pytest.mark.slow,
-    # Seven servers on two cores: what they say of a fault there is not the same at every run.
-    pytest.mark.skipif(not FULL, reason="several nodes are part of make test-faults"),
-]
+pytestmark = [pytest.mark.kafka, pytest.mark.cassandra, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from tests.fuzz.formats import FormatFuzzer
 from tests.fuzz.harness import Fuzzer, WrongRowError, subjects
 
 
@@ -17,13 +18,14 @@ def main() -> int:
     parser.add_argument(
         "--replay", help="one input in hexadecimal digits, against all tables, instead of a run"
     )
+    parser.add_argument("--formats", action="store_true", help="Telegraf, line protocol and Avro, not JSON")
     arguments = parser.parse_args()
     if arguments.replay is not None:
         for subject in subjects():
             print(subject.name, subject.check(bytes.fromhex(arguments.replay), (1, 1_767_322_800_000)))
         return 0
     print(f"seed {arguments.seed}, {arguments.inputs} inputs", flush=True)
-    fuzzer = Fuzzer(arguments.seed)
+    fuzzer = FormatFuzzer(arguments.seed) if arguments.formats else Fuzzer(arguments.seed)
     started = time.monotonic()
     try:
         fuzzer.run(arguments.inputs)

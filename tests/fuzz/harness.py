@@ -8,35 +8,38 @@ import random
 import re
 import struct
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cassandra import cqltypes
 from cassandra.protocol import ProtocolHandler
 from cassandra.query import UNSET_VALUE
 
-from airflow_provider_restrack.load.cql_types import parse_cql_type
+from airflow_provider_restrack.load.cql_types import CqlType, parse_cql_type
 from airflow_provider_restrack.load.encode import RowEncoder
 from airflow_provider_restrack.load.errors import RejectError
 from airflow_provider_restrack.load.pack import PackedEncoder
 from airflow_provider_restrack.load.policy import LoadPolicy
 from airflow_provider_restrack.load.rows import build_row_maker
+from airflow_provider_restrack.load.table import Column
 from airflow_provider_restrack.store import schema
 from tests.fuzz.inputs import NOW_S, VALID, Inputs, moment
 from tests.fuzz.readings import LeftOpenError, RefusedError
 from tests.fuzz.reference import Reference, TableSpec
-from tests.unit.load.fakes import FakeMessage, columns_of, driver_type, prepare
-
-if TYPE_CHECKING:
-    from airflow_provider_restrack.load.cql_types import CqlType
+from tests.unit.load.fakes import FakeMessage, driver_type, prepare
 
 _int = struct.Struct(">i").unpack_from
 _NOW_US = NOW_S * 1_000_000
 _VERSION = 5  # of the protocol
 _SHARES = (1, 2, 2, 2)  # of the inputs, in the order of subjects()
 _type = cache(driver_type)
+PLACE = CqlType(
+    "place",
+    tuple(map(parse_cql_type, ("int", "text", "date", "frozen<list<double>>"))),
+    fields=("row", "Rack", "since", "of it"),
+)
 
 
 class WrongRowError(AssertionError):
@@ -54,7 +57,10 @@ class FakeSession:
         if packs:
             self.client_protocol_handler = ProtocolHandler
 
-    def execute(self, _query: str, where: tuple[str, str]) -> list[Any]:
+    def execute(self, _query: str, where: tuple[str, ...]) -> list[Any]:
+        if len(where) == 1:
+            kinds = [_text_of(one) for one in PLACE.arguments]
+            return [SimpleNamespace(type_name=PLACE.name, field_names=PLACE.fields, field_types=kinds)]
         table = self._tables[where[1]]
         return [
             SimpleNamespace(column_name=name, kind=kind, position=position, type=_text_of(table.types[name]))
@@ -71,17 +77,16 @@ class FakeSession:
         assert found is not None
         table = self._tables[found[1]]
         names = [name.strip('"') for name in found[2].split(", ")]
-        columns = columns_of(
-            {name: _text_of(table.types[name]) for name in names}, table.partition, table.clustering
-        )
-        by_name = {column.name: column for column in columns}
-        prepared = prepare([by_name[name] for name in names], with_ttl="TTL" in query)
+        columns = [Column(name, table.types[name], "regular") for name in names]
+        prepared = prepare(columns, with_ttl="TTL" in query)
         prepared.routing_key_indexes = list(range(len(table.partition)))
         prepared.result_metadata_id = b"result"
         return prepared
 
 
 def _text_of(cql: CqlType) -> str:
+    if cql.fields:
+        return f"frozen<{cql.name}>" if cql.frozen else cql.name
     text = f"{cql.name}<{', '.join(map(_text_of, cql.arguments))}>" if cql.arguments else cql.name
     return f"frozen<{text}>" if cql.frozen else text
 
@@ -113,8 +118,8 @@ class Subject:
         assert all(type(one) is RowEncoder for one in self.bound.encoders)
         self._reference = Reference(tables, time_field, ttl, ahead)
         self.fields = {
-            table.field_of(column): _text_of(cql) for table in tables for column, cql in table.types.items()
-        } | {time_field: "timestamp"}
+            table.field_of(column): cql for table in tables for column, cql in table.types.items()
+        } | {time_field: parse_cql_type("timestamp")}
         self.needed = {table.field_of(column) for table in tables for column in table.key} | {time_field}
 
     def check(self, raw: bytes | None, kafka_time: tuple[int, int]) -> str:
@@ -212,6 +217,13 @@ def _same(cql: CqlType, cell: bytes, wanted: Any) -> bool:
         return all(
             _same(cql.arguments[1], one, wanted[key]) for key, one in zip(keys, flat[1::2], strict=True)
         )
+    if cql.name == "tuple" or cql.fields:
+        return all(
+            part is None if one is None else part is not None and _same(kind, part, one)
+            for kind, part, one in zip(cql.arguments, _split(cell), wanted, strict=True)
+        )
+    if cql.name == "vector":
+        return struct.unpack(f">{len(wanted)}f", cell) == wanted
     if cql.name == "list":
         items = _items(cell, 1)
         return len(items) == len(wanted) and all(
@@ -243,6 +255,8 @@ def _value(cql: CqlType, cell: bytes) -> Any:
     value = _type(cql).deserialize(cell, _VERSION)
     if cql.name == "date":
         return value.days_from_epoch + 2**31
+    if cql.name == "duration":
+        return value.months, value.days, value.nanoseconds
     return ipaddress.ip_address(value) if cql.name == "inet" else value
 
 
@@ -262,10 +276,23 @@ def _check_keys(table: TableSpec, row: Any, cells: list[Any]) -> None:
         raise WrongRowError(f"the size is {row.size}")
 
 
-def _spec(name: str, mode: str, types: dict[str, str], key: tuple[str, str], **more: Any) -> TableSpec:
+def _with_place(cql: CqlType) -> CqlType:
+    """Return a type with the definition of the user-defined one in it."""
+    if cql.name == PLACE.name:
+        return replace(PLACE, frozen=cql.frozen)
+    return replace(cql, arguments=tuple(map(_with_place, cql.arguments)))
+
+
+def spec(name: str, mode: str, types: dict[str, str], key: tuple[str, str], **more: Any) -> TableSpec:
+    """Return a table; its key is two lists of names in words."""
     partition, clustering = (one.split() for one in key)
     return TableSpec(
-        name, mode, {one: parse_cql_type(kind) for one, kind in types.items()}, partition, clustering, **more
+        name,
+        mode,
+        {one: _with_place(parse_cql_type(kind)) for one, kind in types.items()},
+        partition,
+        clustering,
+        **more,
     )
 
 
@@ -276,7 +303,9 @@ def _kinds() -> dict[str, str]:
         "list<timestamp>", "set<text>", "frozen<set<inet>>", "set<double>", "map<text, double>",
         "frozen<map<text, bigint>>", "map<text, text>", "map<ascii, tinyint>", "map<int, double>",
         "frozen<map<date, double>>", "map<uuid, float>", "map<text, frozen<list<double>>>",
-        "list<frozen<map<text, float>>>",
+        "list<frozen<map<text, float>>>", "tuple<int, text, timestamp>", "frozen<tuple<double, blob>>",
+        "place", "frozen<place>", "list<frozen<place>>", "map<text, frozen<place>>",
+        "vector<float, 3>", "list<frozen<tuple<text, inet>>>", "map<text, duration>",
     )  # fmt: skip
     return {f"c_{number}": kind for number, kind in enumerate((*VALID, *collections))}
 
@@ -284,8 +313,8 @@ def _kinds() -> dict[str, str]:
 def subjects() -> list[Subject]:
     """Return the tables that are fuzzed: the provider's own two, every type, and every kind of key."""
     samples = {one.name: schema.cql_type(one) for one in schema.FIELDS}
-    system = _spec("system_metrics", "merge", samples, ("host day", "timestamp"), day=True)
-    latest = _spec("latest_metrics", "replace", samples, ("host", ""), day=True)
+    system = spec("system_metrics", "merge", samples, ("host day", "timestamp"), day=True)
+    latest = spec("latest_metrics", "replace", samples, ("host", ""), day=True)
     kinds = {"k": "text", "n": "int"} | _kinds()
     keys = {
         "p_text": "text", "p_double": "double", "p_decimal": "decimal", "p_blob": "blob", "k_at": "timestamp",
@@ -294,18 +323,18 @@ def subjects() -> list[Subject]:
     small = {"k": "text", "v": "int", "w": "double", "x": "text"}
     return [
         Subject("samples", [system, latest]),
-        Subject("kinds", [_spec("kinds", "merge", kinds, ("k", "n"))], ttl=14 * 86_400),
+        Subject("kinds", [spec("kinds", "merge", kinds, ("k", "n"))], ttl=14 * 86_400),
         Subject(
             "keys",
-            [_spec("keys", "replace", keys, ("p_text p_double p_decimal p_blob", "k_at k_id k_inet k_text"))],
+            [spec("keys", "replace", keys, ("p_text p_double p_decimal p_blob", "k_at k_id k_inet k_text"))],
             time_field="k_at",
         ),
         Subject(
             "small",
             [
-                _spec("small", "merge", small, ("k", ""), fields={"v": "a value", "k": "key"}),
-                _spec("ratios", "merge", {"w": "double", "v": "int"}, ("w", ""), fields={"v": "a value"}),
-                _spec("days", "replace", {"k": "text", "day": "date", "x": "text"}, ("k day", ""), day=True,
+                spec("small", "merge", small, ("k", ""), fields={"v": "a value", "k": "key"}),
+                spec("ratios", "merge", {"w": "double", "v": "int"}, ("w", ""), fields={"v": "a value"}),
+                spec("days", "replace", {"k": "text", "day": "date", "x": "text"}, ("k day", ""), day=True,
                       fields={"k": "key"}),
             ],
             time_field="made",

@@ -11,8 +11,6 @@ import json
 import uuid
 from typing import TYPE_CHECKING
 
-from airflow_provider_restrack.load.cql_types import parse_cql_type
-
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping
@@ -41,6 +39,9 @@ _TEXTS = (
     "6f1d2c3b-4a59-5867-8123-9abcdef01234", "6F1D2C3B4A59186781239ABCDEF01234",
     "6f1d2c3b-4a59-1867-8123-9abcdef01234", "{6f1d2c3b-4a59-1867-8123-9abcdef01234}", "1.2.3.4", "01.2.3.4",
     "::ffff:1.2.3.4", "fe80::1%eth0", "::", "1.2.3", "AA==", "AB==", "AAA", "_-8=", "1.10", "1e5", "1e7000",
+    "P", "PT", "-P1Y2M3W4DT5H6M7.89S", "PT1.0000000001S", "P1M1Y", "1m1h", "1mo1m", "2147483647mo",
+    "P2147483648D", "1us1\u00b5s", "9223372036854775807ns", "9223372036854775808ns", "-1d", "1D", "p1d",
+    "P1\u0663D", "PT1.5M", "1" * 5000 + "y",
     "Infinity", "-0.0", " 1 ", "\u0663", "x" * 300, "x" * 70_000, "/srv/" * 120,
 )  # fmt: skip
 _LITERALS = (
@@ -75,9 +76,9 @@ class Inputs:
     :param needed: fields that a valid sample has.
     """
 
-    def __init__(self, rng: random.Random, fields: Mapping[str, str], needed: set[str]) -> None:
+    def __init__(self, rng: random.Random, fields: Mapping[str, CqlType], needed: set[str]) -> None:
         self._rng, self._needed = rng, needed
-        self._types = {name: parse_cql_type(kind) for name, kind in fields.items()}
+        self._types = dict(fields)
         self._pools = {name: [self._valid(cql) for _ in range(_POOL)] for name, cql in self._types.items()}
         self._names = list(fields)
         self._gone = [frozenset(), *(self._absences() for _ in range(20))]
@@ -97,7 +98,7 @@ class Inputs:
         raw = self._write(pairs)
         if kind > 0.85:
             for _ in range(rng.randrange(1, 4)):
-                raw = self._damage(raw)
+                raw = damage(rng, raw)
         return raw
 
     def _sample(self) -> list[tuple[str, str]]:
@@ -127,34 +128,47 @@ class Inputs:
         text = "{" + comma.join([name + colon + value for name, value in pairs]) + "}"
         return text.encode("utf-8", "surrogatepass")
 
-    def _damage(self, raw: bytes) -> bytes:
-        rng = self._rng
-        where = rng.randrange(len(raw) + 1)
-        until = min(len(raw), where + rng.randrange(1, 9))
-        piece = rng.choice(_BYTES)
-        choice = rng.randrange(6)
-        if choice == 0 and where < len(raw):
-            return raw[:where] + bytes([raw[where] ^ 1 << rng.randrange(8)]) + raw[where + 1 :]
-        if choice == 1:
-            return raw[:where]
-        if choice == 2:
-            return raw[:where] + raw[until:]
-        if choice == 3:
-            return raw[:until] + raw[where:]
-        if choice == 4:
-            return rng.choice((piece + raw, raw + piece))
-        return raw[:where] + piece + raw[where:]
-
     def _valid(self, cql: CqlType) -> str:
         """Return JSON that a column of the type takes."""
         if cql.name in ("list", "set"):
             count = 70 if self._rng.random() < 0.005 else self._rng.choice((0, 1, 1, 2, 2, 3, 4))
             return "[" + ", ".join([self._valid(cql.arguments[0]) for _ in range(count)]) + "]"
+        if cql.name == "vector":
+            size = int(cql.arguments[1].name)
+            return "[" + ", ".join([self._valid(cql.arguments[0]) for _ in range(size)]) + "]"
+        if cql.fields:
+            pairs = zip(cql.fields, cql.arguments, strict=True)
+            kept = [(name, self._or_null(one)) for name, one in pairs if self._rng.random() < 0.8]
+            return "{" + ", ".join([f"{json.dumps(name)}: {value}" for name, value in kept]) + "}"
+        if cql.name == "tuple":
+            return "[" + ", ".join([self._or_null(one) for one in cql.arguments]) + "]"
         if cql.name == "map":
             key, value = cql.arguments
             keys = [self._valid(key).strip('"') for _ in range(self._rng.choice((0, 1, 1, 2, 2, 5)))]
             return "{" + ", ".join([f'"{one}": {self._valid(value)}' for one in keys]) + "}"
         return VALID[cql.name](self._rng)
+
+    def _or_null(self, cql: CqlType) -> str:
+        return "null" if self._rng.random() < 0.2 else self._valid(cql)
+
+
+def damage(rng: random.Random, raw: bytes) -> bytes:
+    """Return a value with some bytes changed, cut, doubled or put in."""
+    where = rng.randrange(len(raw) + 1)
+    until = min(len(raw), where + rng.randrange(1, 9))
+    piece = rng.choice(_BYTES)
+    choice = rng.randrange(6)
+    if choice == 0 and where < len(raw):
+        return raw[:where] + bytes([raw[where] ^ 1 << rng.randrange(8)]) + raw[where + 1 :]
+    if choice == 1:
+        return raw[:where]
+    if choice == 2:
+        return raw[:where] + raw[until:]
+    if choice == 3:
+        return raw[:until] + raw[where:]
+    if choice == 4:
+        return rng.choice((piece + raw, raw + piece))
+    return raw[:where] + piece + raw[where:]
 
 
 def _any_pair(self: Inputs, pairs: list[tuple[str, str]]) -> int:
@@ -297,6 +311,15 @@ def _decimal(rng: random.Random) -> str:
     )
 
 
+def _duration(rng: random.Random) -> str:
+    days = "".join(f"{rng.randrange(40)}{one}" for one in "YMWD" if rng.random() < 0.4)
+    clock = "".join(f"{rng.randrange(99)}{one}" for one in ("H", "M", "S", ".5S") if rng.random() < 0.4)
+    units = ("y", "mo", "w", "d", "h", "m", "s", "ms", rng.choice(("us", "\u00b5s")), "ns")
+    own = "".join(f"{rng.randrange(10**5)}{one}" for one in units if rng.random() < 0.3)
+    iso = "P" + days + ("T" + clock.replace("S.", ".")) * bool(clock)
+    return json.dumps(rng.choice(("", "-")) + rng.choice((iso if iso != "P" else "PT0S", own or "0s")))
+
+
 VALID: dict[str, Callable[[random.Random], str]] = {
     "text": _text, "varchar": _text, "ascii": lambda rng: f'"a{rng.randrange(99)}"',
     "boolean": lambda rng: rng.choice(("true", "false")), "tinyint": _integer(8), "smallint": _integer(16),
@@ -305,6 +328,7 @@ VALID: dict[str, Callable[[random.Random], str]] = {
     "time": lambda rng: f'"{_clock(rng, 9)}"', "uuid": _uuid,
     "timeuuid": lambda rng: f'"{uuid.UUID(int=rng.getrandbits(128), version=1)}"', "inet": _inet,
     "blob": lambda rng: json.dumps(base64.b64encode(rng.randbytes(rng.randrange(20))).decode()),
+    "duration": _duration,
 }  # fmt: skip
 
 

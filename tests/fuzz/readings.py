@@ -104,7 +104,40 @@ def reader_of(cql: CqlType) -> Callable[[Any], Any]:
             return items if cql.name == "list" else frozenset(items)
 
         return read
+    if cql.fields:
+        return _object_reader(dict(zip(cql.fields, map(reader_of, cql.arguments), strict=True)))
+    if cql.name == "vector":
+        return _array_reader([reader_of(cql.arguments[0])] * int(cql.arguments[1].name))
+    if cql.name == "tuple":
+        return _array_reader([_or_none(reader_of(one)) for one in cql.arguments])
     return _SCALARS[cql.name]
+
+
+def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+def _object_reader(readers: Mapping[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Return what reads an object's fields, the last one where one is there twice, and leaves out others."""
+
+    def read(value: Any) -> Any:
+        if type(value) is not Pairs:
+            raise RefusedError("no object")
+        found = dict(value)
+        return tuple(_or_none(one)(found.get(name)) for name, one in readers.items())
+
+    return read
+
+
+def _array_reader(readers: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Return what reads an array of just as many items."""
+
+    def read(value: Any) -> Any:
+        if type(value) is not list or len(value) != len(readers):
+            raise RefusedError("no array of so many")
+        return tuple(one(item) for one, item in zip(readers, value, strict=True))
+
+    return read
 
 
 def _map_reader(key: CqlType, item: CqlType) -> Callable[[Any], Any]:
@@ -285,10 +318,65 @@ def read_blob(value: Any) -> bytes:
     return base64.b64decode(value)
 
 
+_MONTHS = {"y": 12, "mo": 1}
+_DAYS = {"w": 7, "d": 1}
+_NANOS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
+_ORDER = ("y", "mo", "w", "d", "h", "m", "s", "ms", "us", "ns")
+_STEP = re.compile(r"([0-9]+)(mo|ms|us|\u00b5s|ns|[ywdhms])")
+_ISO_STEP = re.compile(r"([0-9]+)(?:\.([0-9]{1,9}))?([YMWDHS])")
+
+
+def read_duration(value: Any) -> tuple[int, int, int]:
+    """Return months, days and nanoseconds of ISO 8601 or of Cassandra's own form, a part after the other."""
+    text = strict_text(value)
+    sign, text = (-1, text[1:]) if text[:1] == "-" else (1, text)
+    steps = _iso_steps(text[1:]) if text[:1] == "P" else _own_steps(text)
+    places = [_ORDER.index(unit) for _, _, unit in steps]
+    if not steps or places != sorted(set(places)):
+        raise RefusedError("no duration")
+    made = [0, 0, 0]
+    for digits, fraction, unit in steps:
+        if len(digits) > 4000:
+            raise RefusedError("out of range")
+        for index, units in enumerate((_MONTHS, _DAYS, _NANOS)):
+            made[index] += int(digits) * units.get(unit, 0)
+        made[2] += int(fraction.ljust(9, "0"))
+    if made[0] >= 2**31 or made[1] >= 2**31 or made[2] >= 2**63:
+        raise RefusedError("out of range")
+    return sign * made[0], sign * made[1], sign * made[2]
+
+
+def _own_steps(text: str) -> list[tuple[str, str, str]]:
+    steps = [(found[1], "", found[2]) for found in _STEP.finditer(text)]
+    if "".join(digits + unit for digits, _, unit in steps) != text:
+        raise RefusedError("no duration")
+    return [(digits, none, unit.replace("\u00b5s", "us")) for digits, none, unit in steps]
+
+
+def _iso_steps(text: str) -> list[tuple[str, str, str]]:
+    days, clock, times = text.partition("T")
+    if clock and not times:
+        raise RefusedError("no duration")
+    steps = []
+    for part, units in (
+        (days, {"Y": "y", "M": "mo", "W": "w", "D": "d"}),
+        (times, {"H": "h", "M": "m", "S": "s"}),
+    ):
+        found = list(_ISO_STEP.finditer(part))
+        if "".join(one[0] for one in found) != part:
+            raise RefusedError("no duration")
+        for one in found:
+            if one[3] not in units or (one[2] and one[3] != "S"):
+                raise RefusedError("no duration")
+            steps.append((one[1], one[2] or "", units[one[3]]))
+    return steps
+
+
 _SCALARS: Mapping[str, Callable[[Any], Any]] = {
     "text": read_text, "varchar": read_text, "ascii": read_ascii, "boolean": read_boolean,
     "tinyint": integer(8), "smallint": integer(16), "int": integer(32), "bigint": integer(64),
     "varint": integer(None), "double": read_double, "float": read_float, "decimal": read_decimal,
     "timestamp": lambda value: read_instant(value) // 1000, "date": read_date, "time": read_time,
     "uuid": read_uuid, "timeuuid": read_timeuuid, "inet": read_inet, "blob": read_blob,
+    "duration": read_duration,
 }  # fmt: skip

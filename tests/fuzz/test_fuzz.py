@@ -9,7 +9,9 @@ import pytest
 
 from airflow_provider_restrack.load import cql_types, pack, rows
 from airflow_provider_restrack.load.cql_types import JsonType
+from airflow_provider_restrack.load.formats import influx, telegraf
 from tests.fuzz.__main__ import main
+from tests.fuzz.formats import FormatFuzzer
 from tests.fuzz.harness import Fuzzer, WrongRowError, reason
 
 if TYPE_CHECKING:
@@ -27,6 +29,33 @@ def test_whatever_a_record_holds_it_becomes_its_row_or_a_reject() -> None:
     assert kinds == {"row", "reject", "expired", "left open"}
     assert fuzzer.counts["row"] > 6_000
     assert fuzzer.counts["left open"] < 600
+
+
+def test_whatever_a_record_of_a_format_holds_it_becomes_its_rows_or_a_reject() -> None:
+    fuzzer = FormatFuzzer(seed=1)
+
+    fuzzer.run(3000)
+
+    for name in ("telegraf", "influx", "avro"):
+        assert fuzzer.counts[f"{name} rows"] > 300
+        assert sum(count for one, count in fuzzer.counts.items() if one.startswith(f"{name} reject")) > 100
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "made", "words"),
+    [
+        (telegraf, "build_row", lambda name, tags, fields, time: dict(tags) | {"timestamp": time}, "is not"),
+        (influx, "_read_value", lambda _text, match: match[2] or match[3], "is not"),
+        (influx, "_skip_blank", lambda _text, position: 1 // position, "ZeroDivisionError escapes"),
+    ],
+)
+def test_an_error_of_a_format_is_found_and_told_with_its_input(
+    where: Any, what: str, made: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, what, made)
+
+    with pytest.raises(WrongRowError, match=rf"(?s)^format \w+, seed 2, input \d+: .*{words}"):
+        FormatFuzzer(seed=2).run(300)
 
 
 def replaced(kind: str, made: JsonType) -> Sabotage:
@@ -111,6 +140,10 @@ def test_a_run_prints_its_seed_and_counts(
     printed = capsys.readouterr().out
     assert printed.startswith("seed 9, 200 inputs")
     assert "%  row" in printed
+
+    monkeypatch.setattr(sys, "argv", ["fuzz", "--inputs", "200", "--formats"])
+    assert main() == 0
+    assert "%  influx rows" in capsys.readouterr().out
 
 
 def test_outcomes_are_counted_without_what_is_a_records_own() -> None:

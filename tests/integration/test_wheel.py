@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = {"restrack_pipeline.py", "restrack_production.py", "restrack_celery_workers.py"}
+EXAMPLES = {
+    "restrack_alerts.py",
+    "restrack_celery_workers.py",
+    "restrack_pipeline.py",
+    "restrack_production.py",
+    "restrack_rollup.py",
+    "restrack_capacity.py",
+}
 BUNDLES = """
 import json
 from airflow.dag_processing.bundles.manager import DagBundlesManager
@@ -96,4 +103,4 @@ def test_airflow_finds_and_parses_the_installed_examples(clean: Path, tmp_path: 
     assert Path(found["path"]).parts[-2:] == ("airflow_provider_restrack", "example_dags")
     assert found["errors"] == {}
     assert "restrack_pipeline" in found["dags"]
-    assert len(found["dags"]) == 6
+    assert len(found["dags"]) == 10

@@ -17,7 +17,11 @@ DAG_IDS = {
     "restrack_collect",
     "restrack_load",
     "restrack_alert",
+    "restrack_alerts",
     "restrack_celery_workers",
+    "restrack_rollup_hourly",
+    "restrack_rollup_daily",
+    "restrack_capacity",
 }
 
 # Run in a process of its own: what the tests import must not count, and a refused socket must not spread.
@@ -30,7 +34,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, BaseNotifier, BaseOperator, BaseSensorOperator, task
 airflows_own = set(sys.modules)
 bag = DagBag(sys.argv[1])
-heavy = {"cassandra", "confluent_kafka", "paramiko", "psutil", "msgspec", "matplotlib"}
+heavy = {"numpy", "pyarrow", "cassandra", "confluent_kafka", "paramiko", "psutil", "msgspec", "matplotlib"}
 drivers = sorted(heavy & (set(sys.modules) - airflows_own))
 print(json.dumps({
     "errors": bag.import_errors,

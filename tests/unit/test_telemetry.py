@@ -12,12 +12,15 @@ from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsL
 from airflow.sdk._shared.observability.metrics.statsd_logger import SafeStatsdLogger
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from airflow_provider_restrack.capacity.refresh import RollupResult
 from airflow_provider_restrack.load.policy import LoadResult
 from airflow_provider_restrack.telemetry import (
     Dataset,
     build_lineage,
     cassandra_namespace,
+    count_alerts,
     count_load,
+    count_rollup,
     kafka_namespace,
     note_outlets,
     task_tags,
@@ -53,6 +56,21 @@ def statsd() -> Iterator[StatsdClient]:
     Stats.initialize(factory=NoStatsLogger, export_legacy_names=True)
 
 
+def test_alerts_go_to_airflows_metrics_with_tags(statsd: StatsdClient) -> None:
+    result = {"open": {"critical": 2}, "changed": {"fired": 3}, "messages": 4, "failed": ["x"]}
+
+    count_alerts(result, {"dag_id": "d"})
+
+    assert statsd.sent == {
+        "restrack.alerts.open,dag_id=d,severity=info": 0,
+        "restrack.alerts.open,dag_id=d,severity=warning": 0,
+        "restrack.alerts.open,dag_id=d,severity=critical": 2,
+        "restrack.alerts.transitions,dag_id=d,kind=fired": 3,
+        "restrack.alerts.messages,dag_id=d": 4,
+        "restrack.alerts.failed_messages,dag_id=d": 1,
+    }
+
+
 def test_counts_lag_and_durations_go_to_airflows_metrics_with_tags(statsd: StatsdClient) -> None:
     result = LoadResult(
         records=10, rows=20, batches=4, dead_letters=1, expired=2, lost=3, superseded=5, retries=6,
@@ -68,6 +86,21 @@ def test_counts_lag_and_durations_go_to_airflows_metrics_with_tags(statsd: Stats
             "superseded": 5, "retries": 6, "lag": 7, "duration": 1.5, "write_p50": 0.002, "write_p99": 0.04,
         }.items()
     }  # fmt: skip
+
+
+def test_a_rollup_is_counted_by_tier(statsd: StatsdClient) -> None:
+    result = RollupResult(samples=60, buckets={"5m": 12, "1h": 1}, expired={"5m": 3, "1h": 0}, seconds=0.5)
+
+    count_rollup(result, {"task_id": "rollup"})
+
+    assert statsd.sent == {
+        "restrack.rollup.samples,task_id=rollup": 60,
+        "restrack.rollup.buckets,task_id=rollup,tier=5m": 12,
+        "restrack.rollup.buckets,task_id=rollup,tier=1h": 1,
+        "restrack.rollup.expired,task_id=rollup,tier=5m": 3,
+        "restrack.rollup.expired,task_id=rollup,tier=1h": 0,
+        "restrack.rollup.duration,task_id=rollup": 0.5,
+    }
 
 
 def test_what_was_not_written_has_no_times(statsd: StatsdClient) -> None:

@@ -24,6 +24,9 @@ def test_a_trial_measures_every_contender_that_needs_nothing_installed(
 
     assert status == 0, capsys.readouterr().err
     figures = json.loads((tmp_path / "collection.json").read_text())
+    agent = figures.pop("agent")
+    assert sorted(agent) == ["procfs", "psutil", "sh"]
+    assert all(one["cpu_ms_on_host"] > 0 for one in agent.values())
     assert {work: sorted(contenders) for work, contenders in figures.items()} == {
         "1": ["restrack", "ssh"],
         "10": ["restrack", "ssh"],

@@ -119,7 +119,18 @@ def test_a_recorded_machine_gives_the_same_sample_under_each_python(
 
 
 @pytest.mark.parametrize(
-    ("version", "release"), [("3.6", "5.9.0"), ("3.8", "6.1.1"), ("3.11", "7.0.0"), ("3.13", "7.1.0")]
+    ("version", "release"),
+    [
+        ("3.6", "5.9.0"),
+        ("3.7", "5.9.8"),
+        ("3.8", "6.1.1"),
+        ("3.9", "6.0.0"),
+        ("3.10", "6.1.0"),
+        ("3.11", "7.0.0"),
+        ("3.12", "5.9.8"),
+        ("3.13", "7.1.0"),
+        ("3.13", "7.2.2"),
+    ],
 )
 def test_the_agent_uses_each_psutil(version: str, release: str) -> None:
     if version not in interpreters():

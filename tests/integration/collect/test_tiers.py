@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -123,6 +125,62 @@ def test_a_host_of_busybox_alone_falls_to_its_shell(bare_path: str) -> None:
 
     assert (sample["collector"], sample["outcome"], sample["error"]) == ("sh", "ok", None)
     compare(before, sample)
+
+
+def list_marked(sentinel: str) -> list[str]:
+    """The processes that have a mark among their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += [str(path)] if sentinel.encode() in path.read_bytes() else []
+    return found
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+@pytest.mark.parametrize("stuck", ["window", "program"])
+def test_a_shell_ends_itself_and_what_it_started_at_the_limit(
+    shell: str, stuck: str, bare_path: str, tmp_path: Path
+) -> None:
+    path = bare_path if shell == "busybox" else "/usr/bin:/bin"
+    if shell != "busybox":
+        (tmp_path / "sh").symlink_to(f"/bin/{shell}")
+    sentinel = new_sentinel()
+    if stuck == "program":
+        hung = tmp_path / "getconf"
+        hung.write_text(f"#!/bin/sh\nsh -c 'sleep 300; : {sentinel}'\n")
+        hung.chmod(0o755)
+    run = AgentRun(read_agent_source(), 120.0 if stuck == "window" else 0.1, None, "sh")
+
+    done = subprocess.run(
+        ["sh", "-c", run.command(sentinel, 1.0)],
+        input=run.source,
+        capture_output=True,
+        env={"PATH": f"{tmp_path}:{path}"},
+        timeout=20,
+    )
+
+    assert done.returncode == -signal.SIGKILL
+    assert f"{sentinel}:hello".encode() in done.stdout
+    assert f"{sentinel}:end".encode() not in done.stdout
+    wait_until(lambda: list_marked(sentinel) == [])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_shell_that_is_done_leaves_no_watch_of_its_limit() -> None:
+    run, sentinel = AgentRun(read_agent_source(), 0.1, None, "sh"), new_sentinel()
+
+    done = subprocess.run(
+        ["sh", "-c", run.command(sentinel, 300.0)], input=run.source, capture_output=True, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    wait_until(lambda: list_marked(sentinel) == [])
 
 
 def test_df_stands_in_where_stat_knows_no_filesystems(bare_path: str, tmp_path: Path) -> None:

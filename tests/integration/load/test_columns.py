@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
 
@@ -71,3 +72,48 @@ def test_metadata_of_kafka_fills_columns(pipeline) -> None:
     }  # fmt: skip
     [(written,)] = session.execute(f"SELECT writetime(v) FROM {keyspace}.events")
     assert written == 1767322800000000
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["packed", "bound"])
+def test_nested_fields_and_derivations_fill_columns(pipeline, dead_letter_topic, packs, monkeypatch) -> None:
+    if not packs:
+        monkeypatch.setattr(rows, "open_packing", lambda *_arguments: None)
+    keyspace, session = pipeline.keyspace, pipeline.session
+    session.execute(
+        f"CREATE TABLE {keyspace}.nested (host text, at timestamp, id uuid, user double, system double,"
+        " cores list<int>, cpu map<text, double>, day date, PRIMARY KEY ((host), at))"
+    )
+    columns = {
+        "host": {"first_of": ["meta.host", "hostname", "__key"]}, "at": "meta.at", "user": "cpu.user",
+        "system": "cpu.system", "cores": "meta.hw.cores",
+        "id": {"uuid5_of": ["meta.host", "meta.at"], "namespace": str(uuid.NAMESPACE_DNS)},
+        "day": {"first_of": ["born", {"day_of": "meta.at"}]},
+    }  # fmt: skip
+    moment = "2026-01-02T03:00:00Z"
+    pipeline.send(
+        {"meta": {"host": "a", "at": moment, "hw": {"cores": ["1", 2]}}, "cpu": {"user": 1.5, "system": "2"}},
+        {"hostname": "b", "cpu.user": 7, "cpu": None, "meta": {"at": moment}},
+        {"hostname": "c", "meta": {"at": moment}, "cpu": {"user": "x"}},
+    )
+
+    result = pipeline.load(
+        tables=[f"{keyspace}.nested"], columns=columns, timestamp_field="meta.at",
+        dead_letter_topic=dead_letter_topic, dead_letter_limit=None,
+    )  # fmt: skip
+
+    assert (result.rows, result.dead_letters) == (2, 1)
+    stored = {one["host"]: one for one in map(json.loads, nested_rows(session, keyspace))}
+    at, day = "2026-01-02 03:00:00.000Z", "2026-01-02"
+    assert stored == {
+        "a": {"host": "a", "at": at, "day": day, "user": 1.5, "system": 2.0, "cores": [1, 2],
+              "cpu": {"system": 2.0, "user": 1.5}, "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, f"a {moment}"))},
+        "b": {"host": "b", "at": at, "day": day, "user": 7.0, "system": None, "cores": None, "cpu": None,
+              "id": None},
+    }  # fmt: skip
+    assert {row[0] for row in session.execute(f"SELECT writetime(day) FROM {keyspace}.nested")} == {
+        1_767_322_800_000_000
+    }
+
+
+def nested_rows(session, keyspace: str) -> list[str]:
+    return [row[0] for row in session.execute(f"SELECT JSON * FROM {keyspace}.nested")]

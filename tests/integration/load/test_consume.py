@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 import services
-from airflow_provider_restrack.load import consume, loader
+from airflow_provider_restrack.load import loader, open_reader
 from airflow_provider_restrack.load.brokers import Brokers
 from airflow_provider_restrack.load.consume import Reader
 from airflow_provider_restrack.load.errors import (
@@ -324,7 +324,7 @@ def own_kafka(tmp_path: Path) -> Iterator[Any]:
 def own_pipeline(pipeline: Any, own_kafka: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A pipeline over a Kafka that a test may stop, and a loader that waits little for it."""
     monkeypatch.setattr(loader, "ReadPolicy", partial(ReadPolicy, connect_timeout_s=2, stall_timeout_s=2))
-    monkeypatch.setattr(consume, "Brokers", partial(Brokers, commit_timeout_s=2))
+    monkeypatch.setattr(open_reader, "Brokers", partial(Brokers, commit_timeout_s=2))
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     admin.create_topics([NewTopic(pipeline.topic, 4, 1)])[pipeline.topic].result(30)
     return replace(pipeline, bootstrap=own_kafka.bootstrap)

@@ -11,6 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_restrack.load import topics
 from airflow_provider_restrack.load.errors import ConfigurationError, KafkaUnavailableError
 from airflow_provider_restrack.operators.provision import ProvisionOperator
+from airflow_provider_restrack.store.alert_tables import ALERT_TABLES
+from airflow_provider_restrack.store.forecasts import FORECASTS
 from airflow_provider_restrack.store.provision import (
     KeyspaceSpec,
     ProvisionError,
@@ -20,11 +22,13 @@ from airflow_provider_restrack.store.provision import (
 )
 from airflow_provider_restrack.store.schema import LATEST_METRICS, SYSTEM_METRICS, TABLES
 from airflow_provider_restrack.store.session import CassandraUnreachableError
+from airflow_provider_restrack.store.tiers import ROLLUP_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 pytestmark = [pytest.mark.cassandra, pytest.mark.kafka]
+TABLE_NAMES = [table.name for table in (*TABLES, *ROLLUP_TABLES, FORECASTS, *ALERT_TABLES)]
 
 
 @pytest.fixture
@@ -56,6 +60,11 @@ def _run(names: tuple[str, str], **arguments: Any) -> dict[str, list[str]]:
     return ProvisionOperator(task_id="provision", keyspace=keyspace, **settings).execute({})
 
 
+def _everything(keyspace: str) -> list[str]:
+    tables = [f"table {keyspace}.{name}" for name in TABLE_NAMES]
+    return [f"keyspace {keyspace}", f"type {keyspace}.aggregate", *tables]
+
+
 def _shape(session: Any, keyspace: str) -> Any:
     return read_state(session, keyspace, timeout_s=10)
 
@@ -64,12 +73,7 @@ def test_all_is_created_from_nothing_and_unchanged_the_second_time(
     names: tuple[str, str], kafka_admin: Any, cassandra_session: Any
 ) -> None:
     keyspace, topic = names
-    everything = [
-        f"topic {topic}",
-        f"keyspace {keyspace}",
-        f"table {keyspace}.system_metrics",
-        f"table {keyspace}.latest_metrics",
-    ]
+    everything = [f"topic {topic}", *_everything(keyspace)]
     assert _run(names) == {"created": everything, "unchanged": []}
     assert _run(names) == {"created": [], "unchanged": everything}
     assert len(kafka_admin.list_topics(timeout=10).topics[topic].partitions) == 2
@@ -78,7 +82,7 @@ def test_all_is_created_from_nothing_and_unchanged_the_second_time(
         "class": "org.apache.cassandra.locator.NetworkTopologyStrategy",
         "datacenter1": "1",
     }
-    assert set(found.tables) == {"system_metrics", "latest_metrics"}
+    assert set(found.tables) == set(TABLE_NAMES)
 
 
 def test_differing_shapes_of_both_engines_are_all_listed_and_nothing_is_changed(
@@ -155,7 +159,7 @@ def test_more_copies_than_nodes_or_brokers_are_refused_before_anything_is_made(
 
 def test_without_topics_kafka_is_not_asked(names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_KAFKA_DEFAULT")
-    assert len(_run(names, topics=[])["created"]) == 3
+    assert _run(names, topics=[])["created"] == _everything(names[0])
 
 
 def test_setting_that_the_broker_refuses_is_found_before_anything_is_made(
@@ -184,7 +188,7 @@ def test_two_runs_at_once_both_succeed(names: tuple[str, str], cassandra_session
     for thread in threads:
         thread.join()
     assert [set(outcome) for outcome in outcomes] == [{"created", "unchanged"}] * 2, outcomes
-    assert set(_shape(cassandra_session, keyspace).tables) == {"system_metrics", "latest_metrics"}
+    assert set(_shape(cassandra_session, keyspace).tables) == set(TABLE_NAMES)
     assert _run(names)["created"] == []
 
 
@@ -196,11 +200,7 @@ def test_run_that_failed_half_way_is_completed_by_the_next(
         broken.setattr(topics, "create_topics", _refuse)
         with pytest.raises(KafkaUnavailableError):
             _run(names)
-    everything = [
-        f"keyspace {keyspace}",
-        f"table {keyspace}.system_metrics",
-        f"table {keyspace}.latest_metrics",
-    ]
+    everything = _everything(keyspace)
     assert _run(names) == {"created": [f"topic {topic}"], "unchanged": everything}
 
 
@@ -212,7 +212,8 @@ def test_ttl_of_new_tables_is_the_argument_s(names: tuple[str, str], cassandra_s
     keyspace, _ = names
     _run(names, ttl="2d")
     found = _shape(cassandra_session, keyspace)
-    assert {table.options["default_time_to_live"] for table in found.tables.values()} == {2 * 86400}
+    lives = {name: table.options["default_time_to_live"] // 86400 for name, table in found.tables.items()}
+    assert lives == dict(zip(TABLE_NAMES, (2, 2, 90, 730, 1825, 35, 0, 400, 400, 0), strict=True))
     assert _run(names, ttl="2d")["created"] == []
 
 

@@ -180,5 +180,59 @@ def test_a_deferred_sensor_returns_what_its_trigger_finds(keyspace: str, insert:
     assert evidence["at"] <= format_utc(clock.utc_now())
 
 
+ENDING = RULE | {"for": "5m", "clear_threshold": 70, "clear_for": "3m"}
+
+
+def test_the_end_of_a_breach_in_cassandra_ends_the_sensor(keyspace: str, insert: Insert) -> None:
+    insert("db-1", *[50] * 20, *[95] * 9, 99, *[60] * 6)
+    insert("db-2", *[50] * 36)
+
+    evidence = make(keyspace, rules=[ENDING], until="clear").execute({})
+
+    assert (evidence["hosts"], evidence["instances"], evidence["rules"]) == (2, 2, ["cpu high"])
+    assert [(one["host"], one["peak"], one["current"]) for one in evidence["ended"]] == [("db-1", 99.0, 60.0)]
+    assert evidence["since"] == evidence["ended"][0]["ended"] < evidence["at"]
+    assert json.loads(json.dumps(evidence)) == evidence
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param([*[50] * 20, *[95] * 10], id="in breach"),
+        pytest.param([*[50] * 20, *[95] * 10, *[60] * 2], id="recovering"),
+        pytest.param([*[95] * 10, *[80] * 300], id="between the thresholds for hours"),
+        pytest.param([], id="no sample"),
+    ],
+)
+def test_what_is_not_over_times_out(values: list[float], keyspace: str, insert: Insert) -> None:
+    insert("db-1", *values)
+    with pytest.raises(AirflowSensorTimeout):
+        make(keyspace, rules=[ENDING], until="clear").execute({})
+
+
+def test_a_host_that_fell_silent_in_breach_is_not_over(keyspace: str, insert: Insert) -> None:
+    insert("db-1", *[95] * 10, *[None] * 60)
+    insert("db-2", *[50] * 30)
+    with pytest.raises(AirflowSensorTimeout):
+        make(keyspace, rules=[ENDING], until="clear").execute({})
+
+
+def test_a_deferred_sensor_is_resumed_with_the_end_that_its_trigger_finds(
+    keyspace: str, insert: Insert
+) -> None:
+    insert("db-1", *[50] * 20, *[95] * 10)
+    sensor = make(
+        keyspace, rules=[RULE | {"for": "5m"}], until="clear", deferrable=True, timeout=600, poke_interval=0.1
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({})
+    insert("db-1", 40)
+
+    events = asyncio.run(collect(deferred.value.trigger))
+
+    found = sensor.resume_execution(deferred.value.method_name, {"event": events[0]}, {})
+    assert (len(events), [one["host"] for one in found["ended"]]) == (1, ["db-1"])
+
+
 async def collect(trigger: Any) -> list[dict[str, Any]]:
     return [event.payload async for event in trigger.run()]

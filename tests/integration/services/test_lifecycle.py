@@ -172,7 +172,8 @@ def test_an_interrupted_start_leaves_nothing_running(tmp_path: Path) -> None:
     """SIGINT to ``python -m services start``, as Ctrl-C sends it, while Kafka and Cassandra come up."""
     ports = services.find_free_ports(8)
     script = f"""
-import logging, pathlib, services, sys
+import logging, pathlib, services, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
 ports = services.Ports(*{ports[:5]}, {ports[5:]})
 jars = services.instance("test").jars

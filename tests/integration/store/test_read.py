@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -168,11 +169,22 @@ def test_a_large_fleet_that_is_down_is_still_listed(session: Any, tables: str) -
     assert [latest["host"] for latest in read_latest(session, tables)] == hosts
 
 
+def test_without_the_default_partitioner_all_hosts_are_found_in_one_scan(session: Any, tables: str) -> None:
+    for number in range(70):
+        row = {"host": f"web-{number:02}", "timestamp": MIDNIGHT, "up": True}
+        _insert(session, f"{tables}.{LATEST_METRICS.name}", row)
+    other = CountingSession(session)
+    other.cluster = SimpleNamespace(metadata=SimpleNamespace(partitioner="org.apache.RandomPartitioner"))
+
+    assert read_hosts(other, tables) == read_hosts(session, tables) == [f"web-{n:02}" for n in range(70)]
+    assert other.prepared == [f"SELECT host FROM {tables}.latest_metrics"]
+
+
 class CountingSession:
     """A real session that records what is prepared."""
 
     def __init__(self, session: Any) -> None:
-        self.session = session
+        self.session, self.cluster = session, session.cluster
         self.prepared: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -188,9 +200,8 @@ def test_rules_prepare_a_read_once_a_session(session: Any, tables: str) -> None:
     counting = CountingSession(session)
     reader = StoreReader(counting, tables)
     for _ in range(3):
-        assert reader.fetch(["db-1"], MIDNIGHT, MIDNIGHT, ("up",)) == {
-            "db-1": [{"timestamp": MIDNIGHT, "up": True}]
-        }
+        (rows,) = reader.fetch(["db-1"], MIDNIGHT, MIDNIGHT, ("up",)).values()
+        assert list(rows) == [{"timestamp": MIDNIGHT, "up": True}]
     assert len(counting.prepared) == 1
 
 

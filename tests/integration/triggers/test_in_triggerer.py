@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -30,8 +31,12 @@ from airflow_provider_restrack.triggers.threshold import ThresholdTrigger
 RULE = {{"name": "cpu_high", "metric": "cpu_usage", "op": ">", "threshold": 90, "for": "2m"}}
 WHERE = {{"table": "{keyspace}.system_metrics", "hosts": ["db-1"]}}
 
+ARGUMENTS = dict(rules=[RULE], deferrable=True, poke_interval=1, timeout=300, **WHERE)
+
 with DAG("wait", schedule=None):
-    ThresholdSensor(task_id="threshold", rules=[RULE], deferrable=True, poke_interval=1, timeout=300, **WHERE)
+    ThresholdSensor(task_id="threshold", **ARGUMENTS) >> ThresholdSensor(
+        task_id="clear", until="clear", **ARGUMENTS
+    )
 
 trigger = ThresholdTrigger(rules=[RULE], poll_interval=1, **WHERE)
 asset = Asset("hot_hosts", watchers=[AssetWatcher(name="cpu", trigger=trigger)])
@@ -103,8 +108,17 @@ def test_a_sensor_is_resumed_and_a_watcher_starts_one_run_for_a_breach(
 
     store(97, 98, 99)
 
+    wait_until(lambda: airflow.task_states("wait", run_id).get("clear") == "deferred", "the second deferral")
+    (evidence,) = airflow.xcom("wait", run_id, "threshold")
+    assert (evidence["host"], evidence["peak"]) == ("db-1", 99.0)
+    assert f"/dags/wait/runs/{quote(run_id)}/tasks/threshold" in evidence["run_url"]
+
+    store(40)
+
     assert airflow.wait_run("wait", run_id, LIMIT_S) == "success"
-    assert [one["host"] for one in airflow.xcom("wait", run_id, "threshold")] == ["db-1"]
+    over = airflow.xcom("wait", run_id, "clear")
+    assert [(one["host"], one["current"]) for one in over["ended"]] == [("db-1", 40.0)]
+    assert f"/dags/wait/runs/{quote(run_id)}/tasks/clear" in over["run_url"]
     (run,) = wait_until(lambda: airflow.call("GET", "/dags/handle/dagRuns")["dag_runs"], "a run of handle")
     assert airflow.wait_run("handle", run["dag_run_id"], LIMIT_S) == "success"
     (payload,) = airflow.xcom("handle", run["dag_run_id"], "payloads")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_restrack.alert.evaluate import (
+    assess,
     build_series,
     evaluate,
     find_spacing,
@@ -19,6 +20,9 @@ from airflow_provider_restrack.alert.evaluate import (
     to_ms,
 )
 from airflow_provider_restrack.alert.rules import parse_rules
+from airflow_provider_restrack.store.row_decoder import RowDecoder, join_columns
+from airflow_provider_restrack.store.series import SampleColumns
+from tests.unit.store.pages import encode_page
 
 START = datetime(2026, 5, 4, 12, tzinfo=UTC)
 STEP = timedelta(minutes=1)
@@ -218,3 +222,53 @@ def test_the_gap_that_breaks_a_run_is_the_longest_of_three_limits() -> None:
     assert plan_gaps(short, 10_000).max_gap_ms == 900_000
     assert plan_gaps(short, 600_000).max_gap_ms == 1_800_000
     assert plan_gaps(long, 10_000).max_gap_ms == pytest.approx(7_200_000)
+
+
+def test_a_verdict_names_its_rule_and_a_breach_the_severity_that_holds() -> None:
+    (rule,) = parse_rules(
+        {"name": "r", "metric": "cpu_usage", "op": ">", "threshold": {"warning": 80, "critical": 95}}
+    )
+    for value, severity in ((50.0, None), (85.0, "warning"), (97.0, "critical")):
+        (series,) = build_series(rule, "db-1", [{"timestamp": START, "cpu_usage": value}], START)
+        verdict = assess(rule, series, START)
+        assert verdict.rule == rule
+        assert (verdict.breach and verdict.breach.rule.severity) == severity
+
+
+TYPES = {
+    "timestamp": "timestamp",
+    "cpu_usage": "double",
+    "up": "boolean",
+    "filesystem_usage": "map<text,double>",
+}
+numbers = st.none() | st.floats()
+samples = st.tuples(
+    st.integers(0, 10**6),
+    numbers,
+    st.none() | st.booleans(),
+    st.none() | st.dictionaries(st.sampled_from(["/", "/var", "/srv"]), st.floats(), max_size=3),
+)
+
+
+EXPRESSIONS = ("abs(cpu_usage) / 2", "filesystem_usage - cpu_usage", "filesystem_usage * 2")
+
+
+@given(
+    st.lists(samples, max_size=30, unique_by=lambda one: one[0]),
+    st.sampled_from([*list(TYPES)[1:], *EXPRESSIONS]),
+    st.data(),
+)
+def test_columns_give_the_series_of_the_same_rows(found: list[tuple[Any, ...]], metric: str, data) -> None:
+    (rule,) = parse_rules(
+        {"name": "r", "metric": metric, "op": "==", "threshold": False if metric == "up" else 1}
+    )
+    rows = [{**dict(zip(TYPES, one, strict=True)), "timestamp": from_ms(one[0])} for one in found]
+    newest_first = sorted(found, reverse=True, key=lambda one: one[0])
+    page = encode_page({"host": "text", **TYPES}, [("db-1", *one) for one in newest_first])
+    runs = RowDecoder(tuple(TYPES), tuple(TYPES.values())).decode([page])
+    columns = join_columns(runs.get("db-1", []))
+    now = from_ms(data.draw(st.integers(-1, 10**6 + 1)))
+
+    assert build_series(rule, "db-1", SampleColumns(tuple(TYPES)[1:], columns), now) == build_series(
+        rule, "db-1", rows, now
+    )

@@ -126,7 +126,7 @@ def test_durations_are_told_in_their_two_largest_units(seconds: float, text: str
         ({"for": -1}, "for -1 is negative"),
         ({"for": "1000000000000d"}, "for '1000000000000d' is longer than 100 days"),
         ({"aggregate": "avg", "window": "101d"}, "window '101d' is longer than 100 days"),
-        ({"aggregate": "mean"}, "did you mean 'avg'?; allowed: avg, min, max, last, count, p50 to p99"),
+        ({"aggregate": "mean"}, "did you mean 'avg'?; allowed: avg, min, max, last, count, stddev, rate,"),
         ({"aggregate": "p100"}, "aggregate 'p100' is not known"),
         ({"aggregate": "avg", "for": "-"}, "window is missing: avg needs a window"),
         ({"window": "5m"}, "window '5m' needs an aggregate"),
@@ -237,3 +237,83 @@ def test_importing_rules_loads_no_heavy_library() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "levels"),
+    [
+        ({}, [("warning", 90, 90)]),
+        ({"severity": "info", "clear_threshold": 70}, [("info", 90, 70)]),
+        (
+            {"threshold": {"critical": 95, "warning": 80}, "clear_threshold": 70},
+            [("warning", 80, 70), ("critical", 95, 95)],
+        ),
+        (
+            {"op": "<", "threshold": {"warning": 20, "critical": 10}, "clear_threshold": {"critical": 15}},
+            [("warning", 20, 20), ("critical", 10, 15)],
+        ),
+    ],
+)
+def test_severities_have_thresholds_of_their_own(change: dict[str, Any], levels: list[Any]) -> None:
+    (rule,) = parse_rules(GOOD | change)
+
+    assert [(one.severity, one.threshold, one.clear_threshold) for one in rule.levels] == levels
+    assert (rule.severity, rule.threshold) == levels[0][:2]
+    assert parse_rules(rule.to_data()) == (rule,)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"threshold": {}}, "must give a finite number for one or more of info, warning, critical"),
+        ({"threshold": {"bad": 1}}, "must give a finite number"),
+        ({"threshold": {"warning": 90, "critical": 80}}, "must go further with each severity"),
+        ({"threshold": {"warning": 80, "critical": 80}}, "must go further with each severity"),
+        ({"op": "==", "threshold": {"warning": 80, "critical": 90}}, "must go further with each severity"),
+        ({"threshold": {"warning": 80}, "severity": "info"}, "is told twice"),
+        ({"clear_threshold": 95}, "must lie on the good side"),
+        ({"op": "<", "clear_threshold": 80}, "must lie on the good side"),
+        ({"op": "==", "clear_threshold": 80}, "op be one of >, >=, <, <="),
+        ({"clear_threshold": {"critical": 80}}, "of the same severity"),
+        ({"clear_for": "soon"}, "clear_for 'soon' is not a duration"),
+    ],
+)
+def test_severities_that_make_no_sense_are_told(change: dict[str, Any], told: str) -> None:
+    (problem,) = problems_of(change)
+
+    assert told in problem
+    assert "'cpu high'" in problem
+
+
+def test_a_name_that_inhibits_is_that_of_a_rule_of_the_list() -> None:
+    (problem,) = problems_of({"inhibited_by": "host_dwn"}, {"name": "host_down"})
+
+    assert problem == (
+        "rule 'cpu high': inhibited_by 'host_dwn' is no rule of this list: did you mean 'host_down'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("above", "told"),
+    [
+        ({"a": ["a"]}, "'a' by 'a'"),
+        ({"a": ["b"], "b": ["c"], "c": ["b"]}, "'b' by 'c' by 'b'"),
+    ],
+)
+def test_rules_that_inhibit_each_other_in_a_circle_are_refused(above: dict[str, Any], told: str) -> None:
+    problems = problems_of(*({"name": name, "inhibited_by": by} for name, by in above.items()))
+
+    assert len(problems) == 1
+    circle = problems[0].partition("goes round in a circle: ")[2]
+    assert circle in {told, told.replace("b", "x").replace("c", "b").replace("x", "c")}
+
+
+def test_rules_may_be_inhibited_by_one_that_is_itself_inhibited() -> None:
+    rules = parse_rules(
+        [
+            GOOD | {"name": "a", "inhibited_by": ["b", "c"]},
+            GOOD | {"name": "b", "inhibited_by": "c"},
+            GOOD | {"name": "c", "inhibited_by": []},
+        ]
+    )
+    assert [rule.inhibited_by for rule in rules] == [("b", "c"), ("c",), ()]

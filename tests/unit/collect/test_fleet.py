@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import queue
+import random
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_restrack import clock
 from airflow_provider_restrack.collect import fleet as fleets
 from airflow_provider_restrack.collect.fleet import (
     Fleet,
@@ -363,3 +367,76 @@ def test_the_slowest_hosts_of_a_run_are_known() -> None:
 
     assert len(result.slowest) == 5
     assert result.slowest[0][0] == "slow"
+
+
+class SteppedQueue(queue.SimpleQueue[Any]):
+    """Waits by moving a clock on, a bit too far as real waits do; while a job runs it waits for that."""
+
+    def __init__(self, fleet: Fleet, now: list[float]) -> None:
+        self.fleet, self.now, self.late = fleet, now, itertools.cycle((0.001, 0.02, 0.005))
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        if self.fleet._threads:
+            return super().get(timeout=30)
+        assert timeout is not None
+        self.now[0] += timeout + next(self.late)
+        raise queue.Empty
+
+
+def test_timestamps_of_many_samples_keep_their_cadence(monkeypatch: pytest.MonkeyPatch) -> None:
+    interval, count, now = 10.0, 500, [1000.0]
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(clock, "utc_now", lambda: start + timedelta(seconds=now[0]))
+    busy = random.Random(6)
+
+    def take(_session: FakeSession) -> Reading:
+        moment = clock.utc_now()
+        now[0] += busy.uniform(0.5, 8)  # a sample takes its time, and the next must not be later for it
+        return Reading({"outcome": "ok"}, moment, 0.0)
+
+    session = FakeSession(*[take] * count)
+    fleet = Fleet([Target("a", "a")], SchedulePolicy(count, interval, 1, 30), lambda _: session)
+    monkeypatch.setattr(fleet, "_answers", SteppedQueue(fleet, now))
+
+    result = fleet.run()
+
+    times = [datetime.fromisoformat(row["timestamp"]) for row in result.samples]
+    offsets = [(time - times[0]).total_seconds() - slot * interval for slot, time in enumerate(times)]
+    assert len(times) == count
+    assert result.skipped_slots == 0
+    assert max(map(abs, offsets)) < 0.01 * interval
+
+
+def test_real_samples_do_not_drift() -> None:
+    interval, count = 0.5, 8
+
+    def take(_session: FakeSession) -> Reading:
+        moment = clock.utc_now()
+        time.sleep(0.1)
+        return Reading({"outcome": "ok"}, moment, 0.0)
+
+    session = FakeSession(*[take] * count)
+    fleet = Fleet([Target("a", "a")], SchedulePolicy(count, interval, 1, 30), lambda _: session)
+
+    result = fleet.run()
+
+    times = [datetime.fromisoformat(row["timestamp"]) for row in result.samples]
+    slots = [(time - times[0]).total_seconds() / interval for time in times]
+    assert len(times) + result.skipped_slots == count
+    # A busy machine delays one or another, and never moves those that follow: each is in a slot of its own.
+    assert sorted({int(slot + 0.1) for slot in slots}) == [int(slot + 0.1) for slot in slots]
+
+
+def test_a_connection_lost_in_the_middle_of_a_loop_costs_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleets, "_RETRY_DELAY_S", (0.0, 0.01))
+    lost = FakeSession(READING, READING, TransientError("unreachable", "the connection dropped"))
+    anew = FakeSession(READING, READING)
+    sessions = iter([lost, anew])
+    fleet = Fleet([Target("a", "a")], SchedulePolicy(4, 0.3, 1, 5), lambda _: next(sessions))
+
+    result = fleet.run()
+
+    assert (len(result.samples) + result.skipped_slots, set(result.outcomes)) == (4, {"ok"})
+    assert lost.closed.is_set()
+    assert anew.calls.count("collect") >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -185,3 +186,26 @@ def test_a_host_in_two_chunks_is_refused() -> None:
 def test_a_chunk_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="size is 0"):
         chunk_hosts(["a"], 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("12", "a number or a truth value", id="number"),
+        pytest.param("-1.5e3", "a number or a truth value", id="float"),
+        pytest.param("True", "a number or a truth value", id="truth"),
+        pytest.param('["web-1", "secret"', "Expecting ',' delimiter, line 1, column 19", id="cut-list"),
+        pytest.param('{"host": secret}', "Expecting value, line 1, column 10", id="no-json"),
+        pytest.param("(secret", "begins with '('", id="cut-tuple"),
+    ],
+)
+def test_text_of_a_variable_that_is_no_list_is_refused_and_not_repeated(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        parse_hosts(text)
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "[::1]:22, [::2]:22", "10.0.0.1,10.0.0.2", "1and1.example"])
+def test_addresses_are_no_such_text(text: str) -> None:
+    assert [target.address for target in parse_hosts(text)]

@@ -39,7 +39,7 @@ def test_the_source_is_one_program_without_the_package_and_the_shell_finds_its_s
         "select",
         "sys",
         "time",
-        "threading",
+        "_thread",
         "_json",
         "json.encoder",
         "warnings",

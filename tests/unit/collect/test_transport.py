@@ -28,11 +28,25 @@ def test_a_peer_that_sends_more_than_allowed_is_cut_off() -> None:
     ours, theirs = connect()
     with ours, theirs:
         ours.allowed = 10
-        theirs.sendall(b"x" * 11)
-
+        theirs.sendall(b"x" * 10)
         assert ours.recv(10) == b"x" * 10
+
+        theirs.sendall(b"x")
         with pytest.raises(OSError, match="more was sent"):
             ours.recv(10)
+
+
+def test_what_comes_at_once_is_read_at_once_and_given_as_it_is_asked_for() -> None:
+    ours, theirs = connect()
+    with ours, theirs:
+        theirs.sendall(b"abcdef")
+        first = ours.recv(2)
+        theirs.sendall(b"gh")
+        theirs.close()
+
+        assert [first, ours.recv(3), ours.recv(9), ours.recv(9), ours.recv(9)] == [
+            b"ab", b"cde", b"f", b"gh", b"",
+        ]  # fmt: skip
 
 
 class FakeChannel:

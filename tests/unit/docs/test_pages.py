@@ -11,17 +11,31 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
+import jsonschema
 import pytest
+import yaml
 
-from airflow_provider_restrack.alert import rules
+from airflow_provider_restrack.alert import rules, suppress
 from airflow_provider_restrack.alert.evaluate import Breach
 from airflow_provider_restrack.alert.evidence import describe_breach
+from airflow_provider_restrack.alert.maintenance import DAYS
+from airflow_provider_restrack.alert.messages import Message, Notice, What
+from airflow_provider_restrack.alert.notices import Scene, describe_message
+from airflow_provider_restrack.alert.presets import PRESETS
+from airflow_provider_restrack.alert.records import AlertRecord, InstanceKey
+from airflow_provider_restrack.alert.rule_keys import RULE_KEYS
+from airflow_provider_restrack.alert.rule_schema import build_schema
+from airflow_provider_restrack.alert.rule_values import PERCENTILES
+from airflow_provider_restrack.capacity.forecast import Verdict
+from airflow_provider_restrack.capacity.policy import AGGREGATES
 from airflow_provider_restrack.collect.inventory import _DICT_KEYS
 from airflow_provider_restrack.collect.sample import Outcome
 from airflow_provider_restrack.hooks import cassandra
 from airflow_provider_restrack.load.policy import LoadResult
 from airflow_provider_restrack.notifications.kafka import build_message
 from airflow_provider_restrack.operators.provision import _TOPIC_KEYS
+from airflow_provider_restrack.store.alert_tables import SILENCES
+from airflow_provider_restrack.store.forecasts import FORECASTS
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,8 +44,16 @@ CLASSES = {
     "kafka_publish.md": ["operators.kafka_publish.KafkaPublishOperator"],
     "kafka_to_cassandra.md": ["operators.kafka_to_cassandra.KafkaToCassandraOperator"],
     "provision.md": ["operators.provision.ProvisionOperator"],
+    "forecast.md": ["operators.forecast.ForecastOperator"],
+    "rollup.md": ["operators.rollup.RollupOperator"],
+    "silence.md": ["operators.silence.SilenceOperator"],
+    "report.md": ["operators.report.CapacityReportOperator"],
     "threshold.md": ["sensors.threshold.ThresholdSensor", "triggers.threshold.ThresholdTrigger"],
-    "kafka_notifier.md": ["notifications.kafka.KafkaNotifier"],
+    "evaluate_alerts.md": ["operators.evaluate_alerts.EvaluateAlertsOperator"],
+    "kafka_notifier.md": [
+        "notifications.kafka.KafkaNotifier",
+        "notifications.kafka_alerts.KafkaAlertNotifier",
+    ],
     "connections.md": [
         "hooks.ssh_fleet.SSHFleetHook",
         "hooks.kafka.KafkaClientHook",
@@ -193,6 +215,12 @@ def test_cassandra_example_is_a_connection_that_the_hook_reads(
     assert (policy.tls is not None) == bool({"ssl", "ssl_options"} & data.get("extra", {}).keys())
 
 
+def list_alert_keys() -> list[str]:
+    record = AlertRecord(InstanceKey("r", "h"), open=True, severity="info", since_ms=0, at_ms=0)
+    message = describe_message(Message("m", "info", (Notice(record, "firing"),)), Scene({}, {}, 0))
+    return [*message, *message["alerts"][0]]
+
+
 def list_evidence_keys() -> list[str]:
     (rule,) = rules.parse_rules({"name": "r", "metric": "cpu_usage", "op": ">", "threshold": 1})
     breach = Breach(rule, "h", None, (0,), (2.0,), coverage=1.0, open_start=False)
@@ -206,11 +234,20 @@ def list_evidence_keys() -> list[str]:
         pytest.param("remote_metrics.md", sorted(_DICT_KEYS), id="keys of a host"),
         pytest.param("kafka_to_cassandra.md", [field.name for field in fields(LoadResult)], id="load result"),
         pytest.param("provision.md", sorted(_TOPIC_KEYS), id="keys of a topic"),
-        pytest.param("threshold.md", rules._KEYS, id="keys of a rule"),
-        pytest.param("threshold.md", rules.OPS, id="comparisons"),
-        pytest.param("threshold.md", rules.SEVERITIES, id="severities"),
-        pytest.param("threshold.md", ["avg", "min", "max", "last", "count"], id="aggregates"),
+        pytest.param("forecast.md", get_args(Verdict), id="verdicts"),
+        pytest.param("forecast.md", AGGREGATES, id="aggregates of a day"),
+        pytest.param("forecast.md", list(FORECASTS.columns), id="columns of forecasts"),
+        pytest.param("silence.md", list(SILENCES.columns), id="columns of silences"),
+        pytest.param("rules.md", [*RULE_KEYS], id="keys of a rule"),
+        pytest.param("rules.md", rules.OPS, id="comparisons"),
+        pytest.param("rules.md", rules.SEVERITIES, id="severities"),
+        pytest.param("rules.md", rules.NO_DATA, id="what silence means"),
+        pytest.param("rules.md", DAYS, id="days of maintenance"),
+        pytest.param("rules.md", sorted(set(rules.AGGREGATES) - set(PERCENTILES[1:-1])), id="aggregates"),
         pytest.param("threshold.md", list_evidence_keys(), id="evidence"),
+        pytest.param("alerting.md", list_alert_keys(), id="keys of an alert"),
+        pytest.param("alerting.md", get_args(What), id="kinds of notices"),
+        pytest.param("alerting.md", get_args(suppress.Reason), id="reasons not to tell"),
         pytest.param("kafka_notifier.md", list(build_message({}, None, None)), id="fields of a message"),
         pytest.param("connections.md", sorted(cassandra._KNOWN_EXTRAS), id="extras of cassandra"),
         pytest.param("connections.md", sorted(cassandra._TLS_KEYS), id="TLS keys of cassandra"),
@@ -219,3 +256,24 @@ def list_evidence_keys() -> list[str]:
 def test_page_names_all_that_the_code_knows(page: str, names: list[str]) -> None:
     text = (ROOT / "docs" / page).read_text()
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in {"host_down", "stale"}])
+def test_the_page_gives_metric_and_thresholds_of_a_preset(name: str) -> None:
+    text = (ROOT / "docs" / "rules.md").read_text()
+    (row,) = re.findall(rf"^\| `{name}` \| (.*?) \|", text, re.MULTILINE)
+    (rule,) = rules.parse_rules({"preset": name})
+    limits = " / ".join(f"{level.threshold:g}" for level in rule.levels)
+    ends = " / ".join(f"{limit:g}" for _, limit in rule.clear_thresholds)
+
+    assert row.startswith(f"`{rule.metric}`")
+    assert re.search(rf" (above|below) {limits}\b", row)
+    assert (f"ends below {ends}" in row) if ends else ("ends" not in row)
+
+
+@pytest.mark.parametrize("block", blocks_of("yaml"))
+def test_yaml_example_with_rules_is_a_file_of_rules(block: Block) -> None:
+    data = yaml.safe_load(block.text)
+    if "rules" in data:
+        assert rules.parse_rules(data["rules"])
+        jsonschema.validate(data, build_schema())

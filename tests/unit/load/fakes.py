@@ -36,6 +36,9 @@ def driver_type(cql: CqlType) -> Any:
         return cqltypes.VectorType.apply_parameters(
             [driver_type(cql.arguments[0]), int(cql.arguments[1].name)], None
         )
+    if cql.fields:
+        kinds = [driver_type(one) for one in cql.arguments]
+        return cqltypes.UserType.make_udt_class("ks", cql.name, cql.fields, kinds)
     kind = getattr(cqltypes, _DRIVER_TYPES[cql.name])
     return kind.apply_parameters([driver_type(one) for one in cql.arguments]) if cql.arguments else kind
 
@@ -194,6 +197,17 @@ class FakeConsumer:
 
     def close(self) -> None:
         self.calls.append(("close", None))
+
+    @property
+    def paused(self) -> set[tuple[str, int]]:
+        """What is paused: as in librdkafka, to lose a partition and to get it again changes nothing of it."""
+        found: set[tuple[str, int]] = set()
+        for name, argument in self.calls:
+            if name == "pause":
+                found |= set(argument)
+            elif name == "resume":
+                found -= set(argument)
+        return found
 
     def named(self, name: str) -> list[Any]:
         """Return the arguments of the calls of a name."""

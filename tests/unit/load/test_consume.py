@@ -7,9 +7,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from airflow_provider_restrack.load.brokers import Brokers
-from airflow_provider_restrack.load.consume import Reader, open_reader
+from airflow_provider_restrack.load.consume import Reader
 from airflow_provider_restrack.load.errors import (
-    ConfigurationError,
     KafkaUnavailableError,
     OffsetResetError,
 )
@@ -221,16 +220,6 @@ def test_a_lag_that_kafka_does_not_tell_fails_nothing(caplog: Any) -> None:
     assert "lag at the end is not known" in caplog.text
 
 
-def test_settings_that_librdkafka_refuses_are_blamed_on_the_connection() -> None:
-    with pytest.raises(ConfigurationError, match=r"'my_kafka' is not valid.*no.such.setting"):
-        open_reader(POLICY, {"bootstrap.servers": "b:1", "no.such.setting": 1}, now=Clock())
-
-
-def test_a_reset_that_no_consumer_knows_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="newest"):
-        open_reader(POLICY, {"bootstrap.servers": "b:1", "auto.offset.reset": "newest"}, now=Clock())
-
-
 def gone(at: int = 0) -> FakeMessage:
     return FakeMessage(None, at, failure=KafkaError(KafkaError._AUTO_OFFSET_RESET))
 
@@ -264,14 +253,18 @@ def group(*batches: list[FakeMessage], events: Any, ends: int = 3, **fields: Any
 
 def test_a_member_reads_what_the_group_gives_it_from_the_groups_commit() -> None:
     fake = group([], [record(2)], events=[[gives(0)]], offsets={("t", 0): 2})
-    holder = Holding()
-    run = reader(fake, joins=True, holder=holder)
+    holder, clock = Holding(), Clock()
+    run = reader(fake, clock, joins=True, holder=holder)
 
     assert not run.finished
     assert run.read(9).records == []
     assert (fake.named("gained"), fake.named("pause")) == ([{("t", 0): 2}], [])
     assert not run.finished
     assert offsets(run.read(9)) == [2]
+    assert not run.finished
+    fake.offsets[("t", 1)] = 3  # by the member that has the other partition
+    clock.at += 1
+    run.read(9)
     assert run.finished
     assert holder.told == [("assigned", {0: 2})]
     assert (run.lag_before, run.lag_after({P0: 3})) == (1, 0)
@@ -293,9 +286,9 @@ def test_records_read_before_a_partition_was_given_anew_are_not_taken_for_new_on
 
     run.read(9)
     assert run.read(9).records == []
-    assert (fake.named("pause"), fake.named("resume")) == ([[("t", 0)]], [])
+    assert fake.paused == {("t", 0)}
     assert offsets(run.read(9)) == [0]
-    assert fake.named("resume") == [[("t", 0)]]
+    assert fake.paused == set()
 
 
 def test_records_that_come_in_the_same_read_as_their_partition_are_taken() -> None:
@@ -351,6 +344,36 @@ def test_lost_partitions_are_committed_no_more() -> None:
     assert not run.finished
 
 
+@pytest.mark.parametrize("goes", [loses, takes])
+def test_a_partition_that_was_read_to_its_end_is_read_again_when_it_comes_back(goes: Any) -> None:
+    whole = [record(at) for at in range(3)]
+    fake = group([], whole, [], [], whole, events=[[gives(0)], [], [goes(0)], [gives(0)]])
+    run = reader(fake, joins=True)
+    run.read(9)
+    assert offsets(run.read(9)) == [0, 1, 2]
+    assert fake.paused == {("t", 0)}
+
+    run.read(9)
+    run.read(9)
+
+    assert fake.paused == set()
+    assert offsets(run.read(9)) == [0, 1, 2]
+
+
+def test_a_partition_that_is_lost_while_the_writer_is_waited_for_is_read_when_it_comes_back() -> None:
+    clock = Clock()
+    fake = group([], [], [], [record(0)], events=[[gives(0)], [loses(0)], [gives(0)]])
+    run = reader(fake, clock, joins=True)
+    run.read(9)
+    clock.at += 2
+    run.keep_alive()
+
+    run.read(9)
+
+    assert fake.paused == set()
+    assert offsets(run.read(9)) == [0]
+
+
 def test_a_member_without_an_id_commits_nothing() -> None:
     fake = group([], events=[[gives(0)]])
     run = reader(fake, joins=True)
@@ -398,6 +421,59 @@ def test_a_member_with_empty_hands_waits_no_longer_than_its_patience() -> None:
     assert not run.finished
     clock.at += 1
     assert run.finished
+
+
+def has_read_its_own(clock: Clock, **changes: Any) -> tuple[FakeConsumer, Reader]:
+    """Return a member that has read one of two partitions to its end; the other is another member's."""
+    fake = group([], [record(at) for at in range(3)], events=[[gives(0)]])
+    run = reader(fake, clock, joins=True, **changes)
+    for _ in range(2):
+        run.read(9)
+    fake.offsets[("t", 0)] = 3
+    assert not run.finished
+    return fake, run
+
+
+def test_a_member_ends_when_another_commits_in_what_is_not_its_own() -> None:
+    clock = Clock()
+    fake, run = has_read_its_own(clock)
+    clock.at += 1
+    run.read(9)
+    assert not run.finished
+    fake.offsets[("t", 1)] = 1
+    clock.at += 1
+    run.read(9)
+
+    assert run.finished
+    assert run.lag_after({P0: 3}) == 0
+
+
+def test_a_partition_of_a_dead_member_is_waited_for_and_read() -> None:
+    clock = Clock()
+    fake, run = has_read_its_own(clock)
+    clock.at += 1
+    run.read(9)
+    fake.events = [[gives(1)]]
+    fake.batches = [[record(0, where=1)], [record(1, where=1), record(2, where=1)]]
+    run.read(9)
+
+    assert not run.finished
+    assert offsets(run.read(9)) == [1, 2]
+    assert run.finished
+    assert run.lag_after({P0: 3, P1: 3}) == 0
+
+
+def test_what_nobody_commits_is_left_after_the_patience_and_counts_as_lag(caplog: Any) -> None:
+    clock = Clock()
+    _fake, run = has_read_its_own(clock, patience_s=15)
+    for _ in range(15):
+        assert not run.finished
+        clock.at += 1
+        run.read(9)
+
+    assert run.finished
+    assert run.lag_after({P0: 3}) == 3
+    assert "has committed nothing of it for 15 s: 3 offsets are left" in caplog.text
 
 
 def test_keeping_alive_pauses_and_keeps_what_slips_through() -> None:

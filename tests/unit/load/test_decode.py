@@ -144,5 +144,5 @@ def test_a_mapping_that_is_no_record_is_rejected() -> None:
     with pytest.raises(RejectError, match=r"missing required field `timestamp`"):
         DECODER.decode_mapping({})
     for wrong in (object(), "\ud800", nested):
-        with pytest.raises(RejectError, match=r"JSON cannot have|too deeply"):
+        with pytest.raises(RejectError, match=r"^its values cannot be written as JSON"):
             DECODER.decode_mapping({"host": wrong})

@@ -490,6 +490,7 @@ def test_a_member_stores_and_commits_what_it_was_given() -> None:
 
 def test_what_was_read_of_a_revoked_partition_is_stored_and_committed_before_it_goes() -> None:
     bench = member(*TWO, events=[[gives(0, 1)], [], [takes(1)], [gives()]])
+    bench.run._reader._policy = replace(bench.run._reader._policy, patience_s=0)
     committed_at_handover = []
     bench.consumer.incremental_unassign = lambda _wanted: committed_at_handover.append(bench.committed)  # type: ignore[method-assign]
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import TopicPartition
 
-from airflow_provider_restrack.load.membership import Membership, Share
+from airflow_provider_restrack.load.membership import Membership, Others, Share
 from airflow_provider_restrack.load.offsets import Partition
 from tests.unit.load.fakes import Clock, FakeConsumer, gives, loses, takes
 
@@ -52,6 +52,31 @@ def test_who_was_left_behind_begins_anew() -> None:
     assert not share.is_empty_handed
     share.given(0, 1000)
     assert not share.is_complete(1014)
+
+
+def test_others_are_settled_once_each_partition_has_moved_or_is_done() -> None:
+    one, two = Partition("t", 1), Partition("t", 2)
+    others = Others(15)
+    assert not others.are_settled(100)
+    others.look({one: 5, two: 0}, 100)
+    assert not others.are_settled(114)
+    others.look({one: 4, two: 0}, 114)
+
+    assert others.are_settled(114)
+    assert others.neglected == {}
+
+
+def test_what_does_not_move_is_waited_for_from_the_first_look_on() -> None:
+    one, two = Partition("t", 1), Partition("t", 2)
+    others = Others(15)
+    others.look({one: 5, two: 5}, 100)
+    others.look({one: 5, two: 5}, 114)
+    assert not others.are_settled(114.9)
+
+    assert others.are_settled(115)
+    assert others.neglected == {one: 5, two: 5}
+    others.look({two: 5}, 116)  # the first has become our own
+    assert others.neglected == {two: 5}
 
 
 class Desk:

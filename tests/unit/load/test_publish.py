@@ -74,6 +74,22 @@ def test_headers_go_with_every_record(producer: FakeProducer) -> None:
     assert [sent["headers"] for sent in producer.sent] == [[("source", "dag"), ("n", "1")]] * 2
 
 
+def test_a_records_own_id_goes_into_a_header_beside_the_others(producer: FakeProducer) -> None:
+    publish([A | {"id": "x"}, B | {"id": "y"}], PublishPolicy("t", headers={"n": "1"}, id_field="id"), CONFIG)
+
+    assert [sent["headers"] for sent in producer.sent] == [
+        [("n", "1"), ("message_id", "x")],
+        [("n", "1"), ("message_id", "y")],
+    ]
+
+
+def test_a_record_without_the_id_that_is_asked_for_is_refused(producer: FakeProducer) -> None:
+    with pytest.raises(RecordError, match="lacks its id field 'id'"):
+        publish([A], PublishPolicy("t", id_field="id"), CONFIG)
+
+    assert producer.sent == []
+
+
 NAN = float("nan")
 
 

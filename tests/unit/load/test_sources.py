@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import uuid
 from typing import Any
 
 import pytest
@@ -83,8 +85,12 @@ def test_epoch_times_have_units(unit: str, number: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [7, "", {}, {"field": ""}, {"field": "a", "unit": "m"}, {"value": None}, {"day_of": "a", "x": 1}, []],
-)
+    [
+        7, "", {}, {"field": ""}, {"field": "a", "unit": "m"}, {"value": None}, {"day_of": "a", "x": 1}, [],
+        {"first_of": []}, {"first_of": "ab"}, {"first_of": ["a"], "unit": "s"}, {"uuid5_of": []},
+        {"uuid5_of": ["a"], "name": "b"},
+    ],
+)  # fmt: skip
 def test_a_source_of_another_form_is_refused(given: Any) -> None:
     with pytest.raises(
         ConfigurationError, match=r"fills 'c' with .*: it must be a field's name, None, __key"
@@ -93,7 +99,7 @@ def test_a_source_of_another_form_is_refused(given: Any) -> None:
 
 
 def test_names_of_fields_are_taken_as_such() -> None:
-    assert parse_source("c", "header.") == parse_source("c", {"field": "header."}) == Given(field="header.")
+    assert parse_source("c", "a.b") == parse_source("c", {"field": "a.b"}) == Given(field="a.b")
     assert parse_source("c", {"field": "__key"}) == Given(field="__key")
     with pytest.raises(ConfigurationError, match="'c' with a value that is no JSON"):
         parse_source("c", {"value": float("nan")})
@@ -128,3 +134,116 @@ def test_a_constant_that_does_not_fit_and_two_units_are_refused() -> None:
 def test_a_header_may_be_text_or_missing() -> None:
     assert read_metadata("header.a", FakeMessage(None, extra=[("a", "x")]), as_bytes=False) == "x"  # type: ignore[list-item]
     assert read_metadata("header.b", FakeMessage(None), as_bytes=True) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("header.", r"field 'header\.' has an empty key before or after a dot"),
+        ({"field": "a..b"}, "has an empty key"),
+        ({"day_of": ".a"}, "has an empty key"),
+        ({"first_of": ["a", "b."]}, "has an empty key"),
+        ({"first_of": ["a", None]}, "with first_of None: it takes fields"),
+        ({"first_of": [{"first_of": ["a"]}]}, "it takes fields, metadata and constants"),
+        ({"first_of": ["a", 7]}, "with 7: it must be"),
+        ({"uuid5_of": ["a", {"value": 1}]}, "it takes names of fields and metadata"),
+        ({"uuid5_of": ["a"], "namespace": "x"}, "namespace 'x', which is no UUID"),
+    ],
+)
+def test_a_part_that_cannot_be_is_refused_by_its_name(given: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"columns= fills 'c'.*{words}"):
+        parse_source("c", given)
+
+
+def test_dotted_names_lead_into_objects() -> None:
+    mapping = {
+        "source": "meta.rack.name", "tags": "meta.tags", "part": "meta.n", "since": "meta.at",
+        "of": {"day_of": "meta.at"}, "at": {"value": 1},
+    }  # fmt: skip
+    message = FakeMessage(
+        b'{"k": "a", "meta": {"rack": {"name": 7}, "tags": [1], "n": "5", "at": "2026-01-02T03:00:00Z"}}'
+    )
+
+    row = {name: str(value) for name, value in stored(message, mapping).items()}
+
+    assert row == {
+        "k": "a", "source": "7", "tags": "[1]", "part": "5", "since": "2026-01-02 03:00:00",
+        "of": "2026-01-02", "at": "1",
+    }  # fmt: skip
+    assert stored(FakeMessage(b'{"k": "a", "meta": null}'), mapping).keys() == {"k", "at"}
+    with pytest.raises(RejectError, match=r"got `str` - at `\$\.meta\.n`"):
+        stored(FakeMessage(b'{"k": "a", "meta": {"n": "x"}}'), mapping)
+    with pytest.raises(RejectError, match=r"Expected `object`, got `str` - at `\$\.meta\.rack`"):
+        stored(FakeMessage(b'{"k": "a", "meta": {"rack": "7"}}'), mapping)
+
+
+def test_an_object_may_fill_a_column_beside_what_is_inside_it() -> None:
+    types = {"k": "text", "whole": "map<text, int>", "one": "text", "other": "int"}
+    plan = plan_table(
+        TARGET, columns_of(types, ["k"]), {"whole": "m", "one": "m.a", "other": "m.a.b"}, timestamp_field="ts"
+    )
+    decoder = Decoder(plan_fields([plan], "ts"))
+
+    for make in (decoder.decode, lambda raw: decoder.decode_mapping(json.loads(raw))):
+        values = make(b'{"k": "x", "m": {"a": 1}, "m.a.b": 3, "else": []}')
+        assert {name: values[at] for name, at in decoder.position.items() if name != "ts"} == {
+            "k": "x", "m": {"a": 1}, "m.a": "1", "m.a.b": 3,
+        }  # fmt: skip
+
+
+def test_the_first_source_that_is_not_null_fills_a_column() -> None:
+    mapping: dict[str, Any] = {
+        "k": {"first_of": ["name", "meta.name", "__key"]},
+        "source": {"first_of": ["name", {"value": "none"}]},
+        "at": {"first_of": ["n", "__offset"]},
+        "since": {"first_of": ["seen", {"field": "ts", "unit": "s"}, "__timestamp"]},
+        "of": {"first_of": ["born", {"day_of": "seen"}, "__timestamp"]},
+        "day": "born",
+    }
+
+    def row(raw: bytes) -> list[str]:
+        found = stored(FakeMessage(raw, 7), mapping)
+        return [str(found.get(name)) for name in ("k", "source", "at", "since", "of")]
+
+    assert row(b"{}") == ["key", "none", "7", "2023-11-14 22:13:20", "2023-11-14"]
+    assert row(b'{"name": null, "meta": {"name": "a"}, "n": 0, "ts": 1767322800}') == [
+        "a", "none", "0", "2026-01-02 03:00:00", "2023-11-14",
+    ]  # fmt: skip
+    assert row(b'{"name": "b", "seen": "2025-01-01T00:00:00Z", "k": "other"}')[1:] == [
+        "b", "7", "2025-01-01 00:00:00", "2025-01-01",
+    ]  # fmt: skip
+    assert row(b'{"born": "2024-01-01"}')[4] == "2024-01-01"
+    with pytest.raises(RejectError, match=r"got `bool` - at `\$\.n`"):
+        row(b'{"n": true}')
+    with pytest.raises(RejectError, match="routing key 'k'"):
+        stored(FakeMessage(b"{}"), {"k": {"first_of": ["name", "title"]}})
+
+
+def test_a_uuid_is_made_of_texts() -> None:
+    mapping = {"trace": {"uuid5_of": ["k", "meta.at", "__partition"], "namespace": str(uuid.NAMESPACE_DNS)}}
+
+    def made(raw: bytes) -> Any:
+        return stored(FakeMessage(raw, where=3), mapping).get("trace")
+
+    assert made(b'{"k": "a", "meta": {"at": 1.50}}') == uuid.uuid5(uuid.NAMESPACE_DNS, "a 1.50 3")
+    assert made(b'{"k": "a", "meta": {}}') is None
+    assert stored(FakeMessage(b'{"k": "a", "ts": 5}'), {"trace": {"uuid5_of": ["ts"]}})[
+        "trace"
+    ] == uuid.uuid5(uuid.NAMESPACE_URL, "5")
+    with pytest.raises(RejectError, match="got `bool` - at"):
+        made(b'{"k": "a", "meta": {"at": true}}')
+
+
+def test_derivations_of_types_that_never_fit_are_refused() -> None:
+    for given, words in (
+        ({"first_of": ["a", "__key"]}, "type boolean, with __key"),
+        ({"uuid5_of": ["a"]}, "with uuid5_of: that fills columns of type uuid"),
+    ):
+        source = parse_source("c", given)
+        assert source is not None
+        with pytest.raises(ConfigurationError, match=words):
+            check_type("c", "boolean", source)
+    with pytest.raises(ConfigurationError, match=r"field 'k' fills .* different types"):
+        stored(FakeMessage(b"{}"), {"part": {"first_of": ["part", "k"]}})
+    with pytest.raises(ConfigurationError, match="fills 'part': Expected `int`"):
+        stored(FakeMessage(b"{}"), {"part": {"first_of": ["part", {"value": "x"}]}})

@@ -14,7 +14,10 @@ from airflow_provider_restrack.operators.provision import (
     parse_tables,
     parse_topics,
 )
+from airflow_provider_restrack.store.alert_tables import ALERT_TABLES
+from airflow_provider_restrack.store.forecasts import FORECASTS
 from airflow_provider_restrack.store.schema import TABLES
+from airflow_provider_restrack.store.tiers import ROLLUP_TABLES
 
 DAY = 86400
 
@@ -105,7 +108,7 @@ def test_topics_that_make_no_sense_are_refused_by_name(value: Any, message: str)
 
 
 def test_all_tables_of_the_schema_are_the_default() -> None:
-    assert parse_tables(None, None) == TABLES
+    assert parse_tables(None, None) == (*TABLES, *ROLLUP_TABLES, FORECASTS, *ALERT_TABLES)
 
 
 @pytest.mark.parametrize("value", [["latest_metrics"], "latest_metrics", '["latest_metrics"]'])
@@ -118,8 +121,31 @@ def test_unknown_table_is_named_with_those_there_are() -> None:
         parse_tables(["metrics.cpu"], None)
 
 
-def test_ttl_replaces_how_long_rows_live() -> None:
-    assert {table.options["default_time_to_live"] for table in parse_tables(None, "30d")} == {str(30 * DAY)}
+def lives(ttl: Any) -> list[int]:
+    return [int(table.options["default_time_to_live"]) // DAY for table in parse_tables(None, ttl)]
+
+
+def test_ttl_replaces_how_long_samples_live_and_leaves_rollups() -> None:
+    assert lives("30d") == [30, 30, 90, 730, 1825, 35, 0, 400, 400, 0]
+
+
+def test_ttl_by_table_replaces_only_what_it_names_and_fits_the_compaction_window() -> None:
+    assert lives({"system_metrics_5m": "180d"}) == [14, 14, 180, 730, 1825, 35, 0, 400, 400, 0]
+    (table,) = parse_tables("system_metrics_5m", {"system_metrics_5m": "180d"})
+    assert "'compaction_window_size': 6" in table.options["compaction"]
+    (history,) = parse_tables("alert_history", {"alert_history": "90d"})
+    assert "'compaction_window_size': 3" in history.options["compaction"]
+
+
+@pytest.mark.parametrize("name", ["alerts", "silences"])
+def test_ttl_of_a_table_whose_rows_have_their_own_end_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"ttl of {name} cannot be chosen"):
+        parse_tables(None, {name: "9d"})
+
+
+def test_ttl_of_an_unknown_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="ttl names none of the schema: system_metrics_1w"):
+        parse_tables(None, {"system_metrics_1w": "9d"})
 
 
 @pytest.mark.parametrize("ttl", [0, "0s", "21000d", "soon", -5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat import sdk
 from airflow.sdk import DAG, task
+from airflow.sdk.execution_time.context import VariableAccessor
 
 from airflow_provider_restrack.collect import fleet, frames
+from airflow_provider_restrack.collect.inventory import parse_hosts
 from airflow_provider_restrack.operators import remote_metrics
 from airflow_provider_restrack.operators.remote_metrics import RemoteMetricsOperator, TooManyFailedHostsError
 from airflow_provider_restrack.store.schema import FIELDS
@@ -270,3 +273,42 @@ def test_a_run_that_fails_leaves_no_counters(monkeypatch: pytest.MonkeyPatch) ->
         make(rates="since_last_run", max_failed_fraction=0).execute({"ti": ti})
 
     assert "restrack_counters" not in ti.pushed
+
+
+FLEET = [{"host": "web-1", "address": "10.0.0.1", "labels": {"role": "web"}}, "db-1"]
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        pytest.param("{{ var.json.fleet }}", json.dumps(FLEET), id="json"),
+        pytest.param("{{ var.value.fleet }}", json.dumps(FLEET), id="value-json"),
+        pytest.param("{{ var.json.fleet.prod }}", json.dumps({"prod": FLEET}), id="part-of-json"),
+    ],
+)
+def test_hosts_come_from_an_airflow_variable(
+    template: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_FLEET", value)
+    operator = make(hosts=template)
+
+    operator.render_template_fields(variable_context())
+
+    web, db = parse_hosts(operator.hosts)
+    assert (web.host, web.address, web.labels, db.host) == ("web-1", "10.0.0.1", {"role": "web"}, "db-1")
+
+
+@pytest.mark.parametrize("value", ["7", "true", "null", "[]", '{"web-1": {}}'])
+def test_a_variable_without_a_list_of_hosts_fails_before_anything_connects(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_FLEET", value)
+    operator = make(hosts="{{ var.json.fleet }}")
+    operator.render_template_fields(variable_context())
+
+    with pytest.raises(ValueError, match="host"):
+        operator.execute({})
+
+
+def variable_context() -> Any:
+    return {"var": {"json": VariableAccessor(deserialize_json=True), "value": VariableAccessor(False)}}

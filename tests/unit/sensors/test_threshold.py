@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferred,
 )
 from airflow.sdk import DAG
@@ -44,6 +45,9 @@ class MemoryReader:
         if self.error:
             raise self.error
         return {host: [row for row in self.rows.get(host, []) if row["timestamp"] >= since] for host in hosts}
+
+    def fetch_days_to_limit(self, metrics, hosts, now):
+        return {}
 
 
 def minutes(*values: float) -> list[dict[str, Any]]:
@@ -84,6 +88,18 @@ def test_a_breach_ends_it_with_the_evidence() -> None:
         ("db-1", "cpu high", 12, "2026-05-04T11:49:00.000Z")
     ]
     assert json.loads(json.dumps(evidence, allow_nan=False)) == evidence
+
+
+def test_a_rule_of_several_severities_is_told_at_the_highest_that_holds() -> None:
+    levels = RULE | {"threshold": {"warning": 80, "critical": 96}}
+    evidence = make_sensor({"db-1": HOT, "db-2": minutes(*[85] * 20)}, rules=levels).execute({})
+    assert [(one["host"], one["severity"]) for one in evidence] == [("db-1", "critical"), ("db-2", "warning")]
+
+
+def test_the_evidence_links_to_the_run() -> None:
+    context = {"ti": SimpleNamespace(log_url="http://127.0.0.1:8080/dags/d/runs/r/tasks/t")}
+    urls = [make_sensor({"db-1": HOT}).execute(run)[0]["run_url"] for run in (context, {})]
+    assert urls == [context["ti"].log_url, None]
 
 
 def test_a_breach_that_is_too_short_times_out() -> None:
@@ -237,7 +253,9 @@ def test_a_deferrable_sensor_without_time_looks_once_and_ends() -> None:
 def test_the_trigger_s_evidence_is_the_result() -> None:
     evidence = [{"text": "db-1: hot"}]
     event = {"status": "breach", "evidence": evidence}
-    assert make_sensor({}).resume_execution("execute_complete", {"event": event}, {}) == evidence
+    context = {"ti": SimpleNamespace(log_url="http://127.0.0.1:8080/r")}
+    found = make_sensor({}).resume_execution("execute_complete", {"event": event}, context)
+    assert found == [{"text": "db-1: hot", "run_url": "http://127.0.0.1:8080/r"}]
 
 
 @pytest.mark.parametrize("event", [{"status": "error", "message": "no answer"}, None, {"status": "odd"}])
@@ -257,6 +275,118 @@ def test_soft_fail_skips_a_deferred_sensor_at_an_error_as_airflow_documents() ->
 def test_a_deferral_that_times_out_is_a_sensor_timeout(soft_fail: bool, outcome: type[Exception]) -> None:
     with pytest.raises(outcome):
         make_sensor({}, soft_fail=soft_fail).resume_execution("__fail__", {"error": "Trigger timeout"}, {})
+
+
+COOLED = minutes(*[50] * 10, *[97] * 12, *[40] * 3)
+STILL_HOT = minutes(*[50] * 10, *[97] * 12, 40)
+ENDING = RULE | {"clear_for": "2m"}
+
+
+def make_ending(rows: list[dict[str, Any]], **kwargs: Any) -> ThresholdSensor:
+    return make_sensor({"db-1": rows}, **{"rules": [ENDING], "until": "clear"} | kwargs)
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_the_end_of_all_breaches_ends_it_with_what_was_watched(mode: str, deferrable: bool) -> None:
+    run = SimpleNamespace(get_first_reschedule_date=lambda _: None, log_url="http://127.0.0.1:8080/r")
+    sensor = make_ending(COOLED, mode=mode, deferrable=deferrable, timeout=600)
+    evidence = sensor.execute({"ti": run})
+    assert (evidence["since"], evidence["rules"], evidence["instances"], evidence["run_url"]) == (
+        "2026-05-04T12:00:00.000Z",
+        ["cpu high"],
+        1,
+        "http://127.0.0.1:8080/r",
+    )
+    assert [(one["host"], one["peak"]) for one in evidence["ended"]] == [("db-1", 97.0)]
+    assert json.loads(json.dumps(evidence, allow_nan=False)) == evidence
+
+
+def test_nothing_in_breach_is_clear_at_once() -> None:
+    evidence = make_ending(minutes(*[50] * 20)).execute({})
+    assert evidence["text"] == "clear: cpu high on 1 host; no breach in the samples that were read"
+
+
+@pytest.mark.parametrize(
+    ("soft_fail", "outcome"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)]
+)
+def test_what_is_not_over_in_time_times_out_or_skips(soft_fail: bool, outcome: type[Exception]) -> None:
+    sensor = make_ending(STILL_HOT, soft_fail=soft_fail)
+    with capture_logs() as logs, pytest.raises(outcome):
+        sensor.execute({})
+    why = "not over: rule 'cpu high', db-1: is clear, but not yet for 2 min (newest value 40)"
+    assert why in [log["event"] for log in logs]
+
+
+def test_what_is_not_over_gives_the_slot_back_in_reschedule_mode() -> None:
+    context = {"ti": SimpleNamespace(get_first_reschedule_date=lambda _: None)}
+    with pytest.raises(AirflowRescheduleException):
+        make_ending(STILL_HOT, mode="reschedule", timeout=600).execute(context)
+
+
+def test_what_is_not_over_is_deferred_until_it_is() -> None:
+    sensor = make_ending(STILL_HOT, deferrable=True, timeout=600)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({})
+    assert deferred.value.trigger.serialize()[1]["until"] == "clear"
+
+    evidence = {"text": "clear", "ended": [], "run_url": None}
+    context = {"ti": SimpleNamespace(log_url="http://127.0.0.1:8080/r")}
+    event = {"status": "clear", "evidence": evidence}
+    found = sensor.resume_execution("execute_complete", {"event": event}, context)
+    assert found == evidence | {"run_url": "http://127.0.0.1:8080/r"}
+
+
+def test_samples_that_stop_are_no_end() -> None:
+    old = [row | {"timestamp": row["timestamp"] - timedelta(hours=1)} for row in HOT]
+    for rows in (old, []):
+        with pytest.raises(AirflowSensorTimeout):
+            make_ending(rows).execute({})
+
+
+def test_a_breach_is_no_answer_to_who_waits_for_its_end() -> None:
+    event = {"status": "breach", "evidence": []}
+    with pytest.raises(ThresholdSensorError, match="sent no clear"):
+        make_ending(HOT).resume_execution("execute_complete", {"event": event}, {})
+
+
+@pytest.mark.parametrize("until", ["breach", "clear"])
+@pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("__fail__", {"error": "Trigger timeout"}),
+        ("__fail__", {"error": "Trigger failure", "traceback": ["lost"]}),
+        ("execute_complete", {"event": {"status": "error", "message": "no answer"}}),
+    ],
+)
+def test_a_deferral_that_fails_is_skipped_if_the_dag_says_so(
+    until: str, flag: str, method: str, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(AirflowSkipException):
+        make_sensor({}, until=until, **{flag: True}).resume_execution(method, arguments, {})
+
+
+@pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_the_task_s_own_timeout_is_skipped_as_airflow_s_loop_does(flag: str, deferrable: bool) -> None:
+    sensor = make_sensor({}, AirflowTaskTimeout("60 s"), deferrable=deferrable, timeout=60, **{flag: True})
+    sensor.hosts = ["db-1"]
+    with pytest.raises(AirflowSkipException):
+        sensor.execute({})
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_never_fail_skips_even_an_unknown_error(deferrable: bool) -> None:
+    sensor = make_sensor({}, KeyError("bug"), deferrable=deferrable, timeout=60, never_fail=True)
+    sensor.hosts = ["db-1"]
+    with pytest.raises(AirflowSkipException):
+        sensor.execute({})
+
+
+def test_an_end_that_is_not_known_is_refused_when_the_dag_is_parsed() -> None:
+    with pytest.raises(ValueError, match="until 'over' is not known"):
+        ThresholdSensor(task_id="t", rules=[RULE], until="over")
 
 
 def test_every_argument_that_a_dag_may_template_is_a_template_field() -> None:

@@ -16,6 +16,7 @@ from airflow_provider_restrack.store.provision import (
     StorePlan,
     StoreState,
     TableState,
+    _table_state,
     apply_plan,
     build_add_columns,
     plan_store,
@@ -28,6 +29,7 @@ from airflow_provider_restrack.store.schema import (
     build_create_table,
     cql_type,
 )
+from airflow_provider_restrack.store.tiers import ROLLUP_TABLES
 
 WANTED = KeyspaceSpec("metrics", {"dc1": 3})
 NODES = {"dc1": 3}
@@ -68,6 +70,14 @@ def _without(state: TableState, *names: str) -> TableState:
 
 def _with_history(**changes: Any) -> StoreState:
     return replace(COMPLETE, tables={**COMPLETE.tables, "system_metrics": replace(HISTORY, **changes)})
+
+
+def test_static_columns_are_told_from_others() -> None:
+    found = _table_state(
+        [("scope", "partition_key", 0, "none", "text"), ("horizon", "static", -1, "none", "timestamp")], {}
+    )
+    assert found.columns == {"scope": "text", "horizon": "timestamp static"}
+    assert (found.partition_key, found.clustering) == (("scope",), ())
 
 
 def test_empty_cluster_gets_the_keyspace_and_then_every_table() -> None:
@@ -374,3 +384,19 @@ def test_column_that_another_run_added_meanwhile_counts_as_added() -> None:
     session = FakeSession(InvalidRequest("Column with name 'up' already exists"))
     apply_plan(session, StorePlan((step,), (), ()), timeout_s=9)
     assert session.statements == [("ALTER TABLE a.b ADD (up boolean)", 9)]
+
+
+def test_user_defined_types_come_before_the_tables_that_use_them() -> None:
+    steps = plan_store(WANTED, ROLLUP_TABLES, StoreState(nodes=NODES)).steps
+    assert [step.subject for step in steps] == [
+        "keyspace metrics",
+        "type metrics.aggregate",
+        "table metrics.system_metrics_5m",
+        "table metrics.system_metrics_1h",
+        "table metrics.system_metrics_1d",
+    ]
+
+
+def test_user_defined_type_of_another_shape_is_a_difference() -> None:
+    plan = plan_store(WANTED, ROLLUP_TABLES, replace(COMPLETE, types={"aggregate": {"count": "int"}}))
+    assert [difference.subject for difference in plan.differences] == ["type metrics.aggregate, fields"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from cassandra import OperationTimedOut
@@ -14,7 +15,19 @@ from airflow_provider_restrack.store.read import (
     check_columns,
     days_between,
     read_hosts,
+    split_tokens,
 )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 32])
+def test_ranges_of_tokens_hold_all_of_them_once(count: int) -> None:
+    ranges = split_tokens(count)
+
+    assert len(ranges) == count
+    assert (ranges[0][0], ranges[-1][1]) == (-(1 << 63), (1 << 63) - 1)
+    assert all(end == start for (_, end), (start, _) in pairwise(ranges))
+    sizes = [end - start for start, end in ranges]
+    assert max(sizes) - min(sizes) <= 2
 
 
 @pytest.mark.parametrize(

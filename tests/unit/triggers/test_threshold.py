@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,13 @@ class ScenarioTrigger(ThresholdTrigger):
 
     scenario: Scenario
 
-    def _open_reader(self, resources):
+    @contextmanager
+    def _open_session(self):
         self.scenario.opened += 1
-        resources.callback(self.scenario.close)
+        yield object()
+        self.scenario.close()
+
+    def _make_reader(self, session):
         return self.scenario
 
 
@@ -122,10 +127,10 @@ def test_a_breach_fires_once_with_its_evidence_and_ends_a_deferred_task_s_trigge
     assert (scenario.opened, scenario.closed) == (1, 1)
 
 
-def test_all_polls_read_in_one_thread_that_is_not_the_event_loop_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_poll_reads_in_the_event_loop_s_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = Scenario([50, 50, 95, 97, 96], monkeypatch)
     run(scenario)
-    assert len(scenario.threads) == 1
+    assert scenario.threads
     assert threading.get_ident() not in scenario.threads
 
 
@@ -161,6 +166,43 @@ def test_a_watcher_goes_on_after_its_first_event(monkeypatch: pytest.MonkeyPatch
         return minutes
 
     assert asyncio.run(two_events()) == [2, 6]
+
+
+def test_a_watcher_tells_a_run_again_when_it_becomes_more_severe(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = {"threshold": {"warning": 80, "critical": 95}, "for": 0}
+    events = watch(Scenario([50, 85, 85, 97, 97, 85], monkeypatch), rules=[RULE | levels])
+    assert [(minute, payload["evidence"][0]["severity"]) for minute, payload in events] == [
+        (1, "warning"),
+        (3, "critical"),
+    ]
+
+
+ENDING = RULE | {"clear_threshold": 70, "clear_for": "2m"}
+
+
+def test_a_task_that_waits_for_the_end_is_told_what_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = Scenario([50, 95, 97, 96, 80, 60, 60, 60], monkeypatch)
+    # Every poll moves the clock by a minute: the first ones see no breach yet.
+    scenario.minute = 2
+    ((minute, payload),) = run(scenario, until="clear", rules=[ENDING])
+    assert (minute, payload["status"]) == (7, "clear")
+    assert [
+        (one["host"], one["since"][11:16], one["ended"][11:16]) for one in payload["evidence"]["ended"]
+    ] == [("db-1", "12:01", "12:07")]
+    assert json.loads(json.dumps(payload, allow_nan=False)) == payload
+    assert (scenario.opened, scenario.closed) == (1, 1)
+
+
+def test_a_watcher_of_the_end_tells_each_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = Scenario([50, 50, 95, 95, 95, 50, 50, 95, 95, 95, 50], monkeypatch)
+    events = watch(scenario, until="clear")
+    assert [(minute, payload["evidence"]["ended_count"]) for minute, payload in events] == [(5, 1), (10, 1)]
+
+
+def test_an_outage_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = CassandraUnreachableError("no answer")
+    events = watch(Scenario([95, 95, 95, lost, lost, lost, 95, 50], monkeypatch), until="clear", retry_for=60)
+    assert [(minute, payload["status"]) for minute, payload in events] == [(4, "error"), (7, "clear")]
 
 
 def test_a_short_outage_is_bridged_with_a_new_session(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +268,11 @@ def test_evidence_that_cannot_be_described_is_an_error_event(monkeypatch: pytest
 
 def test_a_session_that_does_not_close_loses_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = Scenario([95], monkeypatch)
-    monkeypatch.setattr(scenario, "close", lambda: int("the driver's own error"))
+
+    def fail() -> None:
+        raise RuntimeError("the driver's own error")
+
+    monkeypatch.setattr(scenario, "close", fail)
     ((_, payload),) = run(scenario, rules=[RULE | {"for": 0}])
     assert payload["status"] == "breach"
 
@@ -295,6 +341,7 @@ ARGUMENTS: dict[str, Any] = {
     "poll_interval": 5,
     "retry_for": 7,
     "once": True,
+    "until": "clear",
 }
 
 
@@ -342,6 +389,7 @@ def test_airflow_takes_it_for_the_same_watcher_at_every_parse() -> None:
         ({"hosts": []}, "hosts .* must be a list of names that is not empty"),
         ({"hosts": [{"host": "db-1"}]}, "must be a list of names"),
         ({"table": "metrics.system_metrics_5m"}, "is no table of samples"),
+        ({"until": "over"}, "until 'over' is not known"),
     ],
 )
 def test_what_would_never_fire_is_told_when_the_dag_file_is_parsed(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.collection.figures import list_verdicts, summarize_runs
+from benchmarks.collection.figures import list_agent_verdicts, list_verdicts, summarize_runs
 from benchmarks.collection.task import Usage
 from benchmarks.collection.works import WORKS, Work, contenders_of
 
@@ -51,3 +51,11 @@ def test_slow_contenders_are_left_out_of_large_works() -> None:
 
     assert contenders_of(WORKS["10"], names) == names
     assert contenders_of(WORKS["500"], names) == ["restrack"]
+
+
+@pytest.mark.parametrize(("cpu", "verdict"), [(29.9, ", met"), (30.1, ", not met")])
+def test_the_agent_that_needs_nothing_is_held_against_its_aim(cpu: float, verdict: str) -> None:
+    first, second = list_agent_verdicts({"procfs": {"cpu_ms_on_host": cpu}, "sh": {"cpu_ms_on_host": 70.0}})
+
+    assert first.endswith(verdict)
+    assert second.endswith("sh: 70.0")

@@ -1,0 +1,367 @@
+"""Reads history: the right table for each part of a span of time, as one Arrow table.
+
+A tier's table holds final buckets only, and each tier reaches back as far as its rows live. So a span is cut
+where a tier begins to expire, at a border of the coarser tier's buckets; and what a table lacks, as the
+buckets that are not final yet, is rolled up from samples as it is read. Every moment is in exactly one
+bucket.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from airflow_provider_restrack import clock
+from airflow_provider_restrack.capacity.refresh import EXPIRY_MARGIN_S
+from airflow_provider_restrack.capacity.rollup import roll_up
+from airflow_provider_restrack.store.columns import Columns, Key
+from airflow_provider_restrack.store.read import check_window
+from airflow_provider_restrack.store.rollups import Rollup, RowReader, read_ttls
+from airflow_provider_restrack.store.schema import KEYSPACE, SYSTEM_METRICS
+from airflow_provider_restrack.store.tiers import (
+    AGGREGATE_FIELDS,
+    COUNTERS,
+    DAY_S,
+    METRIC_BY_NAME,
+    TIERS,
+    Tier,
+    ceil_to,
+    floor_to,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+Resolution = Literal["auto", "raw", "5m", "1h", "1d"]
+# "auto" takes samples up to 6 hours, and beyond that the finest tier that gives so many points a series at
+# most: more than that no plot can show.
+RAW_SPAN_S = 6 * 3600
+MAX_POINTS = 2500
+_LEVELS: tuple[Tier | None, ...] = (None, *TIERS)
+_WORKERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a span, ``[since, until)`` in seconds, and the tier that it is read from; None: samples."""
+
+    tier: Tier | None
+    since_s: int
+    until_s: int
+
+
+def history(  # noqa: PLR0917 - the order reads as a sentence
+    session: Any,
+    hosts: Sequence[str] | str,
+    metrics: Sequence[str] | str,
+    since: datetime,
+    until: datetime,
+    resolution: Resolution = "auto",
+    *,
+    keyspace: str = KEYSPACE,
+    now: datetime | None = None,
+) -> pa.Table:
+    """Return the history of metrics, one row a host, metric, device and bucket, in the order of time.
+
+    Columns: ``host``, ``metric``, ``device`` (null unless the metric is a map), ``timestamp`` (start of the
+    bucket, UTC), ``seconds`` (its length; 0 for a sample), ``count``, ``min``, ``max``, ``sum``, ``last``,
+    ``p95``, ``avg`` and ``coverage``, in the units of the metric.
+
+    :param session: an open session, such as ``store.session.open_session`` gives.
+    :param since: start; the bucket that it lies in is the first.
+    :param until: end, not included.
+    :param resolution: ``raw``, ``5m``, ``1h``, ``1d``, or by the length of the span. What is older than that
+        resolution is kept comes in the next coarser.
+    :raises ValueError: if a metric is none of a sample's, a time is naive, or the span is reversed.
+    :raises CassandraError: if a table is missing or Cassandra does not answer.
+    """
+    reader = HistoryReader(session, keyspace)
+    return reader.read(hosts, metrics, since, until, resolution, now=now)
+
+
+class HistoryReader:
+    """Reads history again and again over one session: keeps what is prepared, and how long rows live."""
+
+    def __init__(self, session: Any, keyspace: str = KEYSPACE) -> None:
+        self._session, self._keyspace = session, keyspace
+        tables = [SYSTEM_METRICS.name, *(tier.table_name for tier in TIERS)]
+        ttls = read_ttls(session, keyspace, tables)
+        self._ttls = dict(zip(_LEVELS, (ttls[name] for name in tables), strict=True))
+        self._readers: dict[tuple[str, tuple[str, ...]], RowReader] = {}
+
+    def read(
+        self,
+        hosts: Sequence[str] | str,
+        metrics: Sequence[str] | str,
+        since: datetime,
+        until: datetime,
+        resolution: Resolution = "auto",
+        *,
+        now: datetime | None = None,
+    ) -> pa.Table:
+        """Return what ``history`` does."""
+        names = _check_metrics([metrics] if isinstance(metrics, str) else metrics)
+        hosts = [hosts] if isinstance(hosts, str) else list(dict.fromkeys(hosts))
+        span = _check_span(since, until)
+        now_s = int((now or clock.utc_now()).timestamp())
+        segments = plan_segments(*span, choose_level(*span, resolution), self._ttls, now_s)
+        # Prepared here: the threads then only read what is there.
+        for segment in segments:
+            self._reader(segment.tier, names)
+        self._reader(None, names)
+
+        def read_host(host: str) -> list[_Part]:
+            return [part for one in segments for part in self._read_segment(host, names, one, now_s)]
+
+        with ThreadPoolExecutor(min(_WORKERS, max(1, len(hosts)))) as pool:
+            return _build_table(list(zip(hosts, pool.map(read_host, hosts), strict=True)), names)
+
+    def _reader(self, tier: Tier | None, names: tuple[str, ...]) -> RowReader:
+        key = (tier.name if tier else "raw", names)
+        if key not in self._readers:
+            columns = ("interval", *names) if tier else names
+            self._readers[key] = RowReader(self._session, self._keyspace, tier, columns)
+        return self._readers[key]
+
+    def _read_segment(
+        self, host: str, names: tuple[str, ...], segment: Segment, now_s: int
+    ) -> Iterator[_Part]:
+        found = self._reader(segment.tier, names).read(host, segment.since_s, segment.until_s)
+        if segment.tier is None:
+            yield _of_samples(found)
+            return
+        tier = segment.tier
+        yield _of_rollups(found, tier)
+        raw_ttl = self._ttls[None]
+        oldest = ceil_to(now_s + EXPIRY_MARGIN_S - raw_ttl, tier.seconds) if raw_ttl else 0
+        last = min(segment.until_s, now_s)
+        for start, end in find_holes(found.times // 1000, max(segment.since_s, oldest), last, tier.seconds):
+            samples = self._reader(None, names).read(host, start, end)
+            keys = list(samples.series)
+            values = np.array([samples.series[key] for key in keys]).reshape(len(keys), samples.times.size)
+            yield _of_made(keys, roll_up(samples.times, values, tier.seconds), tier)
+
+
+def choose_level(since_s: int, until_s: int, resolution: str) -> int:
+    """Return the place of a resolution among samples and tiers, finest first.
+
+    :raises ValueError: if it is unknown.
+    """
+    names = ["raw", *(tier.name for tier in TIERS)]
+    if resolution in names:
+        return names.index(resolution)
+    if resolution != "auto":
+        raise ValueError(f"resolution {resolution!r} is unknown: use auto, {', '.join(names)}")
+    length = until_s - since_s
+    if length <= RAW_SPAN_S:
+        return 0
+    fits = [n for n, tier in enumerate(TIERS, 1) if length <= MAX_POINTS * tier.seconds]
+    return fits[0] if fits else len(TIERS)
+
+
+def plan_segments(
+    since_s: int, until_s: int, level: int, ttls: Mapping[Tier | None, int], now_s: int
+) -> list[Segment]:
+    """Return which part of a span is read where, oldest first; parts touch, and none overlaps another.
+
+    :param level: the finest place that may be read.
+    :param ttls: how long rows live by tier, None for samples; 0 for ever.
+    """
+    if since_s >= until_s:
+        return []
+    segments: list[Segment] = []
+    for tier in reversed(_LEVELS[level:]):
+        oldest = now_s + EXPIRY_MARGIN_S - ttls[tier] if ttls[tier] else since_s
+        if not segments or oldest <= since_s:
+            segments = [Segment(tier, floor_to(since_s, tier.seconds) if tier else since_s, until_s)]
+            continue
+        # A border is one of the coarser part that it cuts: that part's last bucket ends there.
+        cut = next((one.tier for one in reversed(segments) if one.since_s <= oldest), None)
+        border = ceil_to(oldest, cut.seconds if cut else 1)
+        if border < until_s:
+            older = [one for one in segments if one.since_s < border]
+            older[-1] = replace(older[-1], until_s=border)
+            segments = [*older, Segment(tier, border, until_s)]
+    return segments
+
+
+def find_holes(starts: NDArray[np.int64], since_s: int, until_s: int, bucket_s: int) -> list[tuple[int, int]]:
+    """Return the spans ``[since, until)`` of the whole buckets of a span that are not among ``starts``."""
+    wanted = np.arange(ceil_to(since_s, bucket_s), until_s, bucket_s)
+    missing = wanted[~np.isin(wanted, starts)]
+    if not missing.size:
+        return []
+    cuts = np.flatnonzero(np.diff(missing) != bucket_s) + 1
+    return [(int(run[0]), int(run[-1]) + bucket_s) for run in np.split(missing, cuts)]
+
+
+def export(table: pa.Table, path: str | Path) -> Path:
+    """Write a table as CSV or Parquet, by the name's ending, and return its path.
+
+    :raises ValueError: if the name ends otherwise.
+    """
+    target = Path(path)
+    if target.suffix == ".csv":
+        from pyarrow import csv
+
+        csv.write_csv(table, target)
+    elif target.suffix == ".parquet":
+        from pyarrow import parquet
+
+        parquet.write_table(table, target)
+    else:
+        raise ValueError(f"{target.name!r} ends neither in .csv nor in .parquet")
+    return target
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Buckets of one host from one place: starts in ms, and by metric and device the six arrays."""
+
+    seconds: int
+    starts_ms: NDArray[np.int64]
+    interval: NDArray[np.float64]
+    series: Mapping[Key, Mapping[str, NDArray[Any]]]
+
+
+def _of_samples(found: Columns) -> _Part:
+    """Return samples as buckets of their own; of a counter only the last value, as in the tables."""
+
+    def spread(key: Key, values: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        there = np.isfinite(values).astype(np.float64)
+        kept = ("last",) if key.column in COUNTERS else tuple(AGGREGATE_FIELDS)
+        nothing = np.full(len(values), np.nan)
+        return {name: values if name in kept else nothing for name in AGGREGATE_FIELDS} | {"count": there}
+
+    unknown = np.full(found.times.size, np.nan)
+    return _Part(0, found.times, unknown, {key: spread(key, values) for key, values in found.series.items()})
+
+
+def _of_rollups(found: Columns, tier: Tier) -> _Part:
+    """Return rows of a tier's table as buckets."""
+    nothing = np.full(found.times.size, np.nan)
+    series: dict[Key, dict[str, NDArray[Any]]] = {}
+    for key, values in found.series.items():
+        if key.field is not None:
+            whole = series.setdefault(Key(key.column, key.device), dict.fromkeys(AGGREGATE_FIELDS, nothing))
+            whole[key.field] = values
+    return _Part(tier.seconds, found.times, found.series.get(Key("interval"), nothing), series)
+
+
+def _of_made(keys: Sequence[Key], made: Rollup, tier: Tier) -> _Part:
+    """Return rollups that were just made as buckets."""
+    nothing = np.full(made.starts.size, np.nan)
+    series = {
+        key: {
+            name: nothing
+            if key.column in COUNTERS and name not in {"count", "last"}
+            else getattr(made, name)[number]
+            for name in AGGREGATE_FIELDS
+        }
+        for number, key in enumerate(keys)
+    }
+    return _Part(tier.seconds, made.starts * 1000, made.interval, series)
+
+
+def _build_table(found: Sequence[tuple[str, list[_Part]]], names: Sequence[str]) -> pa.Table:
+    """Return all parts as one table: hosts and metrics as asked for, devices by name, then time."""
+    import pyarrow as pa
+
+    blocks = [
+        (host, key, _join(parts, key))
+        for host, parts in found
+        for key in sorted(
+            {key for part in parts for key in part.series},
+            key=lambda key: (names.index(key.column), key.device or ""),
+        )
+    ]
+    arrays = {
+        name: np.concatenate([block[name] for *_, block in blocks]) if blocks else np.zeros(0)
+        for name in ("starts_ms", "seconds", *AGGREGATE_FIELDS, "coverage")
+    }
+    sizes = [block["starts_ms"].size for *_, block in blocks]
+    count = arrays["count"]
+    average = np.divide(arrays["sum"], count, out=np.full(count.shape, np.nan), where=count > 0)
+    doubles = {name: arrays[name] for name in ("min", "max", "sum", "last", "p95")}
+    doubles |= {"avg": average, "coverage": arrays["coverage"]}
+    return pa.table(
+        {
+            "host": _repeat([host for host, *_ in blocks], sizes),
+            "metric": _repeat([key.column for _, key, _ in blocks], sizes),
+            "device": _repeat([key.device for _, key, _ in blocks], sizes),
+            "timestamp": pa.array(arrays["starts_ms"].astype(np.int64), pa.timestamp("ms", "UTC")),
+            "seconds": pa.array(arrays["seconds"].astype(np.int32)),
+            "count": pa.array(count.astype(np.int64)),
+            **{name: pa.array(values, pa.float64(), from_pandas=True) for name, values in doubles.items()},
+        }
+    )
+
+
+def _join(parts: Sequence[_Part], key: Key) -> dict[str, NDArray[Any]]:
+    """Return one series over all parts, in the order of time, without buckets that have no value."""
+    there = [part for part in parts if key in part.series]
+    joined: dict[str, NDArray[Any]] = {
+        name: np.concatenate([part.series[key][name] for part in there]) for name in AGGREGATE_FIELDS
+    }
+    joined["starts_ms"] = np.concatenate([part.starts_ms for part in there])
+    joined["seconds"] = np.concatenate([np.full(part.starts_ms.size, part.seconds) for part in there])
+    spacing = _usual_spacing(joined["starts_ms"], np.concatenate([part.interval for part in there]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.minimum(1.0, joined["count"] * spacing / joined["seconds"])
+    joined["coverage"] = np.where(joined["seconds"] > 0, share, np.nan)
+    order = np.argsort(joined["starts_ms"], kind="stable")
+    order = order[np.nan_to_num(joined["count"][order]) > 0]
+    return {name: values[order] for name, values in joined.items()}
+
+
+def _usual_spacing(starts_ms: NDArray[np.int64], interval: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return of each bucket the usual distance of samples on its UTC day, in seconds; NaN if unknown.
+
+    The median of the buckets' own medians, so that an outage in one of them does not count; where every
+    bucket has but one sample, the distance of the buckets.
+    """
+    days = starts_ms // (DAY_S * 1000)
+    spacing = np.full(starts_ms.size, np.nan)
+    for day in np.unique(days):
+        inside = days == day
+        known = interval[inside & np.isfinite(interval)]
+        if not known.size:
+            known = np.diff(np.sort(starts_ms[inside])) / 1000
+        if known.size:
+            spacing[inside] = np.median(known)
+    return spacing
+
+
+def _repeat(values: Sequence[str | None], sizes: Sequence[int]) -> Any:
+    """Return each value so many times, as a dictionary-encoded column."""
+    import pyarrow as pa
+
+    known = list(dict.fromkeys(value for value in values if value is not None))
+    codes = np.array([known.index(value) if value is not None else -1 for value in values], np.int32)
+    repeated = np.repeat(codes, np.array(sizes, int))
+    return pa.DictionaryArray.from_arrays(
+        pa.array(repeated, pa.int32(), mask=repeated < 0), pa.array(known, pa.string())
+    )
+
+
+def _check_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
+    if unknown := [name for name in metrics if name not in METRIC_BY_NAME]:
+        raise ValueError(
+            f"no metric of a sample: {', '.join(map(repr, unknown))}; docs/metrics.md lists them"
+        )
+    if not metrics:
+        raise ValueError("no metric: name at least one")
+    return tuple(dict.fromkeys(metrics))
+
+
+def _check_span(since: datetime, until: datetime) -> tuple[int, int]:
+    check_window(since, until)
+    return int(since.timestamp()), int(np.ceil(until.timestamp()))

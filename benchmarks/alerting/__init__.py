@@ -1,0 +1,1 @@
+"""A fleet's rules over its samples, beside Prometheus and the read of one host after another."""

@@ -1,0 +1,1 @@
+"""Forecasts of labelled series beside the rules that monitoring systems ship."""

@@ -1,0 +1,1 @@
+"""Rollups of a fleet's day, beside polars."""
