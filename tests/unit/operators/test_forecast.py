@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -149,20 +147,3 @@ def test_a_template_is_checked_later() -> None:
 
 def test_a_run_without_an_interval_is_as_of_now() -> None:
     assert abs(find_as_of({}) - datetime.now(UTC)) < timedelta(minutes=1)
-
-
-def test_parsing_a_dag_imports_neither_numpy_nor_a_driver() -> None:
-    heavy = ["numpy", "cassandra", "confluent_kafka", "msgspec"]
-    code = (
-        "import sys\n"
-        "import airflow.providers.common.compat.sdk as sdk\n"
-        "sdk.BaseOperator\n"
-        "before = set(sys.modules)\n"
-        "from airflow_provider_restrack.operators.forecast import ForecastOperator\n"
-        "ForecastOperator(task_id='f', metrics=['memory_usage'])\n"
-        f"print([name for name in {heavy} if name in set(sys.modules) - before])\n"
-    )
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-
-    assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr
