@@ -12,6 +12,7 @@ import signal
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from benchmarks import report
 from benchmarks.alerting import loss, prometheus
 from benchmarks.alerting.contenders import READERS, evaluate_history, evaluate_newest, go_on, run_once
 from benchmarks.alerting.fill import fill_tables
-from benchmarks.alerting.works import RULES, SAMPLES
+from benchmarks.alerting.works import CALM_RULES, RULES, SAMPLES
 from benchmarks.loader.servers import running_servers
 from services.cassandra import build_cluster
 
@@ -117,6 +118,10 @@ def measure_fleet(session: Any, hosts: int, runs: int, scratch: Path, figures: F
     figures[f"{hosts} hosts"] = found
     figures[f"{hosts} hosts, going on"] = going_on
     figures[f"newest of {hosts} hosts"], _ = _measure_readers(session, evaluate_newest, runs)
+    calm = partial(evaluate_newest, rules=CALM_RULES)
+    figures[f"newest of {hosts} hosts, all well"], none = _measure_readers(session, calm, runs)
+    if none:
+        raise DifferenceError("alerts fire in a fleet that is well")
 
 
 def _measure_readers(

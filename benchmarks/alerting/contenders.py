@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_restrack.alert.observe import SampleReader
+    from airflow_provider_restrack.alert.rules import AlertRule
     from airflow_provider_restrack.alert.time_to_limit import Forecasts
     from benchmarks.alerting.prometheus import Firing
 
@@ -115,7 +116,7 @@ def go_on(session: Any) -> Evaluate:
     return partial(evaluate_history, book=Book(found.horizon_ms, {one.key: one for one in found.records}))
 
 
-def evaluate_newest(reader: SampleReader) -> Firing:
+def evaluate_newest(reader: SampleReader, rules: Sequence[AlertRule] = NEWEST_RULES) -> Firing:
     """Evaluate rules without history as ``ThresholdSensor`` does."""
-    found = observe(NEWEST_RULES, reader, None, END)
+    found = observe(rules, reader, None, END)
     return {(breach.rule.name, breach.host, breach.device) for breach in found.breaches}

@@ -98,6 +98,15 @@ NEWEST_RULES = parse_rules(
         {"name": "down", "metric": "up", "op": "==", "threshold": False},
     ]
 )
+# The same in a fleet that is well: beyond what any host has.
+CALM_RULES = parse_rules(
+    [
+        {"name": "cpu", "metric": "cpu_usage", "op": ">", "threshold": 101},
+        {"name": "memory", "metric": "memory_usage", "op": ">", "threshold": 101},
+        {"name": "disk", "metric": "disk_usage", "op": ">=", "threshold": 101},
+        {"name": "load", "metric": "load_5m", "op": ">", "threshold": 1000},
+    ]
+)
 
 Points = dict[tuple[str, str | None], list[float]]
 

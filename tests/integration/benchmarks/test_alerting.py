@@ -38,6 +38,7 @@ def test_a_fleet_is_evaluated_by_all_with_the_same_alerts(fleet: Any, tmp_path: 
         "20 hosts": ["prometheus", "restrack", "sequential"],
         "20 hosts, going on": ["restrack", "sequential"],
         "newest of 20 hosts": ["restrack", "sequential"],
+        "newest of 20 hosts, all well": ["restrack", "sequential"],
     }
     for name in ("restrack", "sequential"):
         assert all(value > 0 for value in figures["20 hosts"][name].values())

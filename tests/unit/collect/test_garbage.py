@@ -1,15 +1,33 @@
 from __future__ import annotations
 
 import gc
+import platform
+import subprocess
+import sys
 import weakref
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_restrack.collect.garbage import Sweeper
+from airflow_provider_restrack.collect import garbage
+from airflow_provider_restrack.collect.garbage import Sweeper, limit_arenas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# Twelve threads allocate at the same time, and malloc writes what heaps there are.
+THREADS = """
+import ctypes, threading
+from airflow_provider_restrack.collect.garbage import limit_arenas
+{}
+libc, together = ctypes.CDLL(None), threading.Barrier(13)
+def allocate():
+    libc.malloc(2000); together.wait(); together.wait()
+for _ in range(12):
+    threading.Thread(target=allocate).start()
+together.wait(); libc.malloc_stats(); together.wait()
+"""
 
 
 class Knot:
@@ -67,3 +85,20 @@ def test_it_is_put_back_after_an_error_too() -> None:
     with pytest.raises(KeyError), Sweeper(9, every=4):
         raise KeyError
     assert gc.get_freeze_count() == 0
+
+
+def count_arenas(first: str) -> int:
+    command = [sys.executable, "-c", THREADS.format(first)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stderr.count("Arena ")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other mallocs have no arenas")
+def test_threads_share_two_heaps() -> None:
+    assert count_arenas("") > 2
+    assert count_arenas("assert limit_arenas()") <= 2
+
+
+def test_where_malloc_is_another_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage.ctypes, "CDLL", lambda name: object())
+    assert limit_arenas() is False
