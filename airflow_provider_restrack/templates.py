@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 
@@ -19,4 +19,4 @@ def is_literal(value: Any) -> bool:
         return all(is_literal(part) for pair in value.items() for part in pair)
     if isinstance(value, list | tuple):
         return all(is_literal(part) for part in value)
-    return value is None or isinstance(value, int | float | timedelta)
+    return value is None or isinstance(value, int | float | timedelta | date)

@@ -241,18 +241,21 @@ class _Result:
         rules = {rule.name: rule for rule in self._scope.rules}
         at = self._scope.horizon_ms
         for key, record in self._scope.book.records.items():
-            if not record.open or at <= record.at_ms or not _is_gone(key, rules, names, mismatched):
+            if not (record.open or record.flapping) or not _is_gone(key, rules, names, mismatched):
                 continue
-            gone = replace(record, open=False, at_ms=at, value=None, reason="removed")
-            self.transitions.append(gone.as_transition())
-            self.records.append(gone)
+            if not record.open:
+                self.records.append(replace(record, flapping=False))
+            elif at > record.at_ms:
+                gone = replace(record, open=False, at_ms=at, value=None, reason="removed", flapping=False)
+                self.transitions.append(gone.as_transition())
+                self.records.append(gone)
 
     def _add_instance(self, one: Judged) -> None:
         timeline = one.timeline
         self.states[timeline.state] += 1
         if one.freshness != "fresh":
             self.states[one.freshness] += 1
-        fresh = _drop_past(timeline.transitions, self._scope.since_ms)
+        fresh = _drop_past(timeline.transitions, self._scope.since_ms, one.anchor)
         self.transitions += [_name(one.key, change) for change in fresh]
         record = _update_record(one, fresh, self._follow_flapping(one))
         if record is not None and record != one.anchor:
@@ -279,7 +282,7 @@ class _Result:
         found, first = fold_no_data(
             rule, key, presence, self._pipeline_of(rule), anchor, -1 if decided is None else decided
         )
-        fresh = _drop_past(found, self._scope.since_ms)
+        fresh = _drop_past(found, self._scope.since_ms, anchor)
         self.transitions += fresh
         if fresh:
             self.records.append(_record(fresh[-1], anchor))
@@ -304,10 +307,16 @@ def _is_gone(
     return bool(key.device) is not rule.has_devices
 
 
-def _drop_past(found: Sequence[_T], since_ms: int) -> Sequence[_T]:
-    """Leave out alerts that were over before all hosts were read."""
+def _drop_past(found: Sequence[_T], since_ms: int, anchor: AlertRecord | None) -> Sequence[_T]:
+    """Leave out alerts that were over before all hosts were read, but not the end of the recorded one.
+
+    That may lie further back: a host was read deeper, a forecast is of a past day, a rule has changed.
+    """
     over = [n for n, one in enumerate(found) if one.kind == "resolved" and one.at_ms <= since_ms]
-    return found[over[-1] + 1 :] if over else found
+    if not over:
+        return found
+    newer = list(found[over[-1] + 1 :])
+    return list(found[: over[0] + 1]) + newer if anchor is not None and anchor.open else newer
 
 
 def _name(key: InstanceKey, change: Transition) -> AlertTransition:

@@ -154,6 +154,8 @@ class HostJudge:
                 self._judge_rule(rule)
             elif labels:
                 self._found.mismatched.append((rule.name, self._host))
+            else:  # silent since before what was read: older samples tell whether the rule is for it
+                self._found.needs_more = True
         return self._found
 
     def _judge_rule(self, rule: AlertRule) -> None:
@@ -182,9 +184,11 @@ class HostJudge:
         reading = self._reading
         if rule.source == "forecasts":  # its series is read whole
             reading = Reading(None, reading.decided_ms, Pace(series.times))
+        if anchor is not None and anchor.flapping:  # only what is compared can tell that it is calm now
+            reading = replace(reading, is_whole=True)
         timeline = replay(rule, series, scope.until, anchor, reading)
         newest = series.times[-1] if series.times else None
-        freshness = self._name_freshness(rule, newest, newest_ms)
+        freshness = self._name_freshness(rule, newest, newest_ms, reading.pace)
         one = Judged(rule, key, anchor, timeline, newest, freshness, reading=reading)
         if timeline.transitions or anchor is not None:
             one.cold = timeline
@@ -210,34 +214,46 @@ class HostJudge:
     def _note_presence(self, rule: AlertRule, times: Sequence[int]) -> None:
         limit = round(rule.no_data_seconds * 1000)
         presence = Presence(times, self._since_ms, self._scope.expected_ms)
+        if rule.source == "samples" and len(times) < len(self._times):
+            presence = replace(presence, samples=self._times, failed=self._find_failed())
         anchor = self._scope.book.records.get(InstanceKey(rule.name, self._host, "", "no_data"))
         is_open = anchor is not None and anchor.open
         if rule.source == "samples" and not is_open and presence.begins_silent(limit):
             self._found.needs_more = True
         self._found.presences.append((rule, presence))
 
-    def _name_freshness(self, rule: AlertRule, value_ms: int | None, newest_ms: int | None) -> Freshness:
+    def _find_failed(self) -> frozenset[int]:
+        """Return the times of the samples that say that the host could not be reached."""
+        if isinstance(self._rows, SampleColumns):
+            ((_, times, values),) = self._rows.find_points("up")
+            return frozenset(time for time, value in zip(times, values, strict=True) if not value)
+        return frozenset(to_ms(row["timestamp"]) for row in self._rows if row.get("up") is False)
+
+    def _name_freshness(
+        self, rule: AlertRule, value_ms: int | None, newest_ms: int | None, pace: Pace | None
+    ) -> Freshness:
         """Say how new a value is.
 
         :param newest_ms: time of the newest value of all devices: while one of them has new values, another
             without is gone and no error.
+        :param pace: of the values: of samples that of the host, of forecasts their own.
         """
-        if not self._is_stale(rule, value_ms):
+        if not self._is_stale(rule, value_ms, pace):
             return "fresh"
-        has_failed = rule.source == "samples" and self._is_stale(rule, newest_ms)
+        has_failed = rule.source == "samples" and self._is_stale(rule, newest_ms, pace)
         return "error" if has_failed and self._are_samples_fresh(rule) else "stale"
 
     def _are_samples_fresh(self, rule: AlertRule) -> bool:
         """Whether samples of the host come, with a value for the rule or without."""
-        return bool(self._times) and not self._is_stale(rule, self._times[-1])
+        return bool(self._times) and not self._is_stale(rule, self._times[-1], self._reading.pace)
 
-    def _is_stale(self, rule: AlertRule, newest_ms: int | None) -> bool:
-        if newest_ms is None or self._reading.pace is None:
+    def _is_stale(self, rule: AlertRule, newest_ms: int | None, pace: Pace | None) -> bool:
+        if newest_ms is None or pace is None:
             return False
         age = self._scope.horizon_ms - newest_ms
         if age <= plan_gaps(rule, None).max_gap_ms:  # the least that it can be
             return False
-        return age > self._reading.pace.gaps_at(rule, newest_ms).max_gap_ms
+        return age > pace.gaps_at(rule, newest_ms).max_gap_ms
 
     def _may_flap(self, one: Judged) -> bool:
         """Whether older samples could tell that it flaps: its states, and what led to the first of them."""

@@ -2,7 +2,8 @@
 
 A weekly window is a time of the wall clock in its time zone. On the day that the clocks are set back, a time
 that comes twice opens the window the first time and closes it the second; a time that is skipped counts as
-it would have been by the clock before the change (as in RFC 5545, section 3.3.5).
+it would have been by the clock before the change (as in RFC 5545, section 3.3.5). A window that this would
+leave nothing of is as long as on other days.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class WeeklyWindow:
             end_minute += _DAY_MINUTES
         start, _ = _find_instants(day, self.start_minute, self.timezone)
         _, end = _find_instants(day, end_minute, self.timezone)
+        if end <= start:  # both are times that are skipped, or the end is just after them
+            end = start + timedelta(minutes=end_minute - self.start_minute)
         return start <= moment < end
 
     def to_data(self) -> dict[str, Any]:
@@ -140,6 +143,8 @@ def _read_moment(value: object, key: str, zone: str) -> datetime:
 
 
 def _read_weekly(value: Mapping[Any, Any], zone: str) -> WeeklyWindow:
+    if value.keys() <= {"timezone"}:
+        raise ValueError(f"{dict(value)!r} says no time, which would be always; a window is {_FORMS}")
     start = _read_clock(value.get("from"), "from", "00:00")
     end = _read_clock(value.get("to"), "to", "24:00")
     if start == _DAY_MINUTES:

@@ -138,27 +138,28 @@ def plan_messages(  # noqa: PLR0917 - one call, in the order of the sentence
     return Plan(
         tuple(messages),
         {key: reason for key, reason in quiet.items() if reason is not None},
-        find_debts(records, messages, receivers, suppressed, now_ms),
+        find_debts(records, messages, receivers, suppressed, now_ms, policy),
     )
 
 
-def find_debts(
+def find_debts(  # noqa: PLR0917 - one call, in the order of the sentence
     records: Iterable[AlertRecord],
     messages: Iterable[Message],
     receivers: Sequence[str],
     suppressed: Collection[InstanceKey],
     now_ms: int,
+    policy: TellPolicy = TellPolicy(),
 ) -> Debts:
     """Return what is owed from now on, and as ``resolved`` what is not any more.
 
-    An alert is owed to a receiver that believes in none of its instance; one that believes in an earlier
-    alert hears of its end in any case.
+    An alert is owed to a receiver that believes in none of its instance. One that believes in an earlier
+    alert hears of its end in any case, unless ends are not told.
     """
     debts: dict[InstanceKey, dict[str, Told]] = {}
     for message in messages:
         for notice in message.notices:
             before = notice.record.told.get(message.receiver)
-            if notice.what == "firing" and (before is None or before.what == "resolved"):
+            if notice.what == "firing" and not _hears_anyhow(notice.record, before, policy):
                 owed = Told("owed", now_ms, notice.record.since_ms)
                 debts.setdefault(notice.record.key, {})[message.receiver] = owed
     for record in records:
@@ -168,6 +169,13 @@ def find_debts(
                 forgiven = Told("resolved", now_ms, before.since_ms)
                 debts.setdefault(record.key, {})[receiver] = forgiven
     return debts
+
+
+def _hears_anyhow(record: AlertRecord, before: Told | None, policy: TellPolicy) -> bool:
+    """Whether a receiver hears of an instance's alert though it ends before it is told."""
+    if before is None or before.what == "resolved":
+        return False
+    return policy.send_resolved or before.what == "owed" or not _is_over(record, before)
 
 
 def _plan_notices(  # noqa: PLR0917 - one call, in the order of the sentence

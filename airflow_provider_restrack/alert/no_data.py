@@ -10,13 +10,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from airflow_provider_restrack.alert.records import AlertRecord, AlertTransition
 from airflow_provider_restrack.alert.timeline import is_cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from airflow_provider_restrack.alert.records import InstanceKey
     from airflow_provider_restrack.alert.rules import AlertRule
@@ -67,15 +67,29 @@ class Presence:
     :ivar times: of the values, ascending; those of all devices for a host.
     :ivar since_ms: from when on samples were read.
     :ivar expected_ms: from when on values are expected where nothing else tells it: the last evaluation.
+    :ivar samples: times of the host's samples, ascending, with a value or without.
+    :ivar failed: times of those that say that the host could not be reached.
     """
 
     times: Sequence[int]
     since_ms: int
     expected_ms: int
+    samples: Sequence[int] = ()
+    failed: Collection[int] = ()
 
     def begins_silent(self, limit_ms: int) -> bool:
         """Whether the host may have fallen silent before the samples that were read."""
         return not self.times or self.times[0] - self.since_ms > limit_ms
+
+    def explain(self, last_ms: int, at_ms: int) -> Literal["", "unreachable", "no_value"]:
+        """Return why values are missing after ``last_ms``, as the newest sample up to ``at_ms`` tells it.
+
+        Empty, if there is none: then samples are missing.
+        """
+        until = bisect_right(self.samples, at_ms)
+        if not until or self.samples[until - 1] <= last_ms:
+            return ""
+        return "unreachable" if self.samples[until - 1] in self.failed else "no_value"
 
 
 def find_spans(times: Sequence[int], link_ms: int) -> list[Span]:
@@ -176,7 +190,8 @@ def fold_no_data(  # noqa: PLR0917 - one call, in the order of the sentence
     for last, at, following in find_silences(times, limit, pipeline, start):
         if following is not None and at <= decided_ms:
             continue
-        found.append(AlertTransition(key, "fired", at, last, rule.severity))
+        reason = presence.explain(last, at)
+        found.append(AlertTransition(key, "fired", at, last, rule.severity, reason=reason))
         if following is not None:
             found.append(AlertTransition(key, "resolved", following, last, rule.severity))
     is_new = start is not None and not times and (anchor is None or is_cut(anchor))

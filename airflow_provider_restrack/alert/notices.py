@@ -34,6 +34,7 @@ _ENDS = {
     "no_data": "its samples are missing, and the rule takes that for the end",
     "removed": "it is not evaluated any more",
 }
+_MISSING = {"unreachable": "cannot be reached, without values", "no_value": "samples come without values"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,8 @@ def _describe(notice: Notice, rule: AlertRule | None, value: float | None, at_ms
     span = format_duration((at_ms - record.since_ms) / 1000)
     held = f"for {span} since {_name_time(from_ms(record.since_ms), from_ms(at_ms))}"
     if record.key.condition == "no_data":
-        return f"{where}: samples {'are' if record.open else 'were'} missing {held}{end}"
+        usual = f"samples {'are' if record.open else 'were'} missing"
+        return f"{where}: {_MISSING.get(record.reason, usual)} {held}{end}"
     if rule is None:
         return f"{where}: {record.key.rule} {held}{end}"
     limit = f"{rule.op} {format_value(rule, float(_find_level(rule, record).threshold))}"

@@ -142,6 +142,8 @@ def plan_reads(rules: Sequence[AlertRule], now: datetime) -> ReadPlan:
     columns: dict[str, None] = dict.fromkeys(column for rule in rules for column in rule.columns)
     if any(rule.labels for rule in rules):
         columns["labels"] = None
+    if any(rule.no_data == "alert" and rule.source == "samples" for rule in rules):
+        columns["up"] = None  # why there is no value
     lookback = max(_find_lookback(rule) for rule in rules)
     return ReadPlan(tuple(columns), now - timedelta(seconds=lookback), now)
 

@@ -41,7 +41,8 @@ class AlertTransition:
     :ivar value: that decided; None where a missing one did.
     :ivar peak: most extreme value since ``since_ms``, in the direction of the rule.
     :ivar reason: of an end without evidence: ``no_data`` (the rule says ``no_data: ok``), ``removed`` (nobody
-        evaluates the rule or the host any more); empty else.
+        evaluates the rule or the host any more). Of an alert that values are missing: ``unreachable``
+        (samples say that the host is), ``no_value`` (samples come, and tell nothing else). Empty else.
     """
 
     key: InstanceKey

@@ -24,6 +24,7 @@ from airflow_provider_restrack.alert.rule import (
 )
 from airflow_provider_restrack.alert.rule_reader import RuleReader
 from airflow_provider_restrack.alert.rule_values import hint
+from airflow_provider_restrack.alert.suppress import list_inhibitors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,7 +156,7 @@ def _check_inhibitions(rules: Sequence[AlertRule]) -> list[str]:
     if problems:
         return problems
     try:
-        TopologicalSorter({rule.name: rule.inhibited_by or () for rule in rules}).prepare()
+        TopologicalSorter(list_inhibitors(rules)).prepare()
     except CycleError as error:
         way = list(reversed(error.args[1]))
         return [f"rule {way[0]!r}: inhibited_by goes round in a circle: {' by '.join(map(repr, way))}"]

@@ -53,27 +53,34 @@ def fits(silence: Silence, key: InstanceKey) -> bool:
 
 
 def find_inhibitors(records: Sequence[AlertRecord], rules: Mapping[str, AlertRule]) -> dict[InstanceKey, str]:
-    """Return the instances that an open alert on the same host inhibits, with the name of its rule.
-
-    A rule names its inhibitors in ``inhibited_by``. If it does not, those are the rules that say that the
-    host is down: nothing else is worth a message then. A rule never inhibits itself.
-    """
-    down = tuple(name for name, rule in rules.items() if says_down(rule))
+    """Return the instances that an open alert on the same host inhibits, with the name of its rule."""
+    inhibited_by = list_inhibitors(rules.values())
     firing: dict[str, list[str]] = {}
     for record in records:
         if record.open:
             firing.setdefault(record.key.host, []).append(record.key.rule)
     found = {}
     for record in records:
-        rule = rules.get(record.key.rule)
-        if rule is None:
-            continue
-        named = down if rule.inhibited_by is None and rule.name not in down else rule.inhibited_by or ()
+        named = inhibited_by.get(record.key.rule, ())
         here = firing.get(record.key.host, ())
-        cause = next((name for name in here if name in named and name != rule.name), None)
+        cause = next((name for name in here if name in named and name != record.key.rule), None)
         if cause is not None:
             found[record.key] = cause
     return found
+
+
+def list_inhibitors(rules: Iterable[AlertRule]) -> dict[str, tuple[str, ...]]:
+    """Return by rule the names of those whose alerts keep its own from being told.
+
+    A rule names them in ``inhibited_by``. If it does not, they are the rules that say that the host is down:
+    nothing else is worth a message then. A rule never inhibits itself.
+    """
+    rules = tuple(rules)
+    down = tuple(rule.name for rule in rules if says_down(rule))
+    return {
+        rule.name: (() if rule.name in down else down) if rule.inhibited_by is None else rule.inhibited_by
+        for rule in rules
+    }
 
 
 def says_down(rule: AlertRule) -> bool:

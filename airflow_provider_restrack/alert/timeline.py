@@ -65,12 +65,14 @@ class Reading:
     :ivar decided_ms: up to when an evaluation has decided before; None: never.
     :ivar pace: of the host; None: that of the series' own samples.
     :ivar pauses: where missing samples break a run or end the alert (``no_data: ok``), ascending.
+    :ivar is_whole: whether all that can be compared is wanted, also where nothing can breach.
     """
 
     since_ms: int | None = None
     decided_ms: int | None = None
     pace: Pace | None = None
     pauses: tuple[Pause, ...] = ()
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ def replay(
     """
     known = reading or Reading()
     pace = known.pace or Pace(series.times)
-    points = read_points(rule, series, until, pace, known.since_ms, anchor)
+    is_whole = known.is_whole or (anchor is not None and anchor.open)
+    points = read_points(rule, series, until, pace, known.since_ms, is_whole=is_whole)
     points = _drop_before_cut(points, anchor)
     folds = [
         fold_level(_plan_level(rule, index, anchor, known, pace), points.times, points.values)
@@ -133,24 +136,24 @@ def replay(
     return replace(timeline, open_start=True) if _misses_windows(rule, series, known) else timeline
 
 
-def read_points(  # noqa: PLR0917 - one call, in the order of the sentence
+def read_points(
     rule: AlertRule,
     series: Series,
     until: datetime,
     pace: Pace,
     since_ms: int | None = None,
-    anchor: AlertRecord | None = None,
+    *,
+    is_whole: bool = False,
 ) -> Points:
     """Return what a rule compares up to a time.
 
     Windows that begin before the samples that were read have no value. Nor have any, if no value breaches
-    and no alert is open: most hosts are well, and a maximum tells that faster than all windows.
+    and not all are wanted: most hosts are well, and a maximum tells that faster than all windows.
     """
     end = bisect_right(series.times, to_ms(until))
     if rule.aggregate is None:
         return Points(series.times[:end], series.values[:end])
-    is_open = anchor is not None and anchor.open
-    if not end or (not is_open and _is_well(rule, series.values[:end])):
+    if not end or (not is_whole and _is_well(rule, series.values[:end])):
         return _NO_POINTS
     gaps = pace.gaps_at(rule, series.times[0])
     found = list(iterate_points(rule, series, end, gaps, lambda time: pace.gaps_at(rule, time)))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
 
 from airflow_provider_restrack import clock
 from airflow_provider_restrack.alert.durations import parse_duration
@@ -206,8 +206,9 @@ class EvaluateAlertsOperator(BaseOperator):
         question = LagQuestion((loader["topic"],), loader["group_id"], connection)
         try:
             return find_oldest_waiting(question, KafkaClientHook(connection).config()), None
-        except (ConfigurationError, KafkaUnavailableError) as error:
-            return None, f"how far the loader has come is not known: {error}"
+        # A connection that is missing or wrong is told like a broker that is down.
+        except (ConfigurationError, KafkaUnavailableError, ValueError, AirflowException) as error:
+            return None, f"how far the loader has come is not known: {mask(str(error))}"
 
     def _log(self, done: Round, result: Mapping[str, Any]) -> None:
         from airflow_provider_restrack.alert.notices import describe_transition

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -18,6 +18,7 @@ from airflow_provider_restrack.templates import is_literal
         1.5,
         True,
         timedelta(minutes=10),
+        {"start": datetime(2026, 5, 1, tzinfo=UTC), "end": date(2026, 5, 2)},
         [],
         ["web-1", {"host": "db-1", "port": 22}],
         ({"name": "cpu", "threshold": 90},),

@@ -247,6 +247,21 @@ def test_what_is_owed_to_a_receiver(
     assert found.debts == ({KEY: debts} if debts else {}), name
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "is_owed"),
+    [
+        ("the end of one before is not told", after(OPEN, "warning", since_ms=EARLIER), True),
+        ("it is told already", after(OPEN, "warning"), False),
+        ("one before is owed", after(OPEN, "owed", since_ms=EARLIER), False),
+        ("nobody was told", OPEN, True),
+    ],
+)
+def test_where_ends_are_not_told_each_alert_is_owed(name: str, given: AlertRecord, is_owed: bool) -> None:
+    found = plan(given, policy=QUIET)
+
+    assert found.debts == ({KEY: {"mail": Told("owed", NOW, SINCE)}} if is_owed else {}), name
+
+
 def test_without_receivers_nothing_is_planned() -> None:
     assert plan(OPEN, receivers=()).messages == ()
 

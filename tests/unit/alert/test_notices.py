@@ -161,6 +161,16 @@ def test_an_alert_as_data() -> None:
             "db-1: samples were missing for 10 min since 11:40:00Z",
             id="missing samples came again",
         ),
+        pytest.param(
+            record(InstanceKey("cpu", "db-1", "", "no_data"), value=None, peak=None, reason="unreachable"),
+            "db-1: cannot be reached, without values for 20 min since 11:40:00Z",
+            id="samples say that the host cannot be reached",
+        ),
+        pytest.param(
+            record(InstanceKey("cpu", "db-1", "", "no_data"), value=None, peak=None, reason="no_value"),
+            "db-1: samples come without values for 20 min since 11:40:00Z",
+            id="samples come and have no value",
+        ),
     ],
 )
 def test_an_alert_in_words(one: AlertRecord, expected: str) -> None:

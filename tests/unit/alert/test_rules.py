@@ -308,6 +308,14 @@ def test_rules_that_inhibit_each_other_in_a_circle_are_refused(above: dict[str, 
     assert circle in {told, told.replace("b", "x").replace("c", "b").replace("x", "c")}
 
 
+def test_a_rule_that_tells_of_a_host_that_is_down_is_not_inhibited_by_what_it_inhibits() -> None:
+    down = {"name": "down", "metric": "up", "op": "==", "threshold": False, "inhibited_by": ["net"]}
+
+    (problem,) = problems_of(down, {"name": "net"})
+    assert "goes round in a circle" in problem
+    assert parse_rules([GOOD | {"name": "net", "inhibited_by": []}, GOOD | down])
+
+
 def test_rules_may_be_inhibited_by_one_that_is_itself_inhibited() -> None:
     rules = parse_rules(
         [

@@ -120,7 +120,7 @@ def test_the_same_history_gives_the_same_identity() -> None:
     assert len({one, build_alert_id("cpu", "h", "sda", 1000), build_alert_id("cpu", "h", None, 2000)}) == 3
 
 
-def points_of(values: list[float], **changes: Any) -> tuple[int, ...]:
+def points_of(values: list[float], *, is_whole: bool = False, **changes: Any) -> tuple[int, ...]:
     """Return the minutes at which an aggregate of the values has one."""
     data = {
         "name": "r",
@@ -133,7 +133,7 @@ def points_of(values: list[float], **changes: Any) -> tuple[int, ...]:
     (rule,) = parse_rules(data | changes)
     end = START + timedelta(minutes=90)
     (series,) = build_series(rule, "h", rows_of(list(values)), end)
-    found = read_points(rule, series, end, Pace(series.times), to_ms(START))
+    found = read_points(rule, series, end, Pace(series.times), to_ms(START), is_whole=is_whole)
     return tuple((time - to_ms(START)) // 60_000 for time in found.times)
 
 
@@ -143,6 +143,7 @@ def test_a_window_that_begins_before_the_samples_that_were_read_has_no_value() -
 
 def test_windows_are_not_looked_at_where_no_value_breaches() -> None:
     assert points_of([50.0] * 6) == ()
+    assert points_of([50.0] * 6, is_whole=True) == (3, 4, 5)
     assert points_of([50.0] * 6, op="<") == (3, 4, 5)
     assert points_of([50.0] * 6, aggregate="stddev", threshold=1) == (3, 4, 5)
 

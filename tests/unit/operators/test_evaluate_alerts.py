@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseNotifier
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseNotifier
 from airflow.sdk import DAG
 from structlog.testing import capture_logs
 
@@ -264,10 +264,22 @@ def test_the_loader_is_asked_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch
     assert asked == [(("system_metrics",), "restrack-loader", "kafka_default", "127.0.0.1:9")]
 
 
+def test_alerts_are_told_also_without_a_connection_to_kafka() -> None:
+    notifier = Notifier()
+    loader = {**LOADER, "kafka_config_id": "there_is_none"}
+    with pytest.raises(AlertRoundError, match=r"loader has come is not known: .*there_is_none"):
+        make(loader=loader, notifiers=[notifier]).execute(CONTEXT)
+
+    assert len(notifier.told) == 1
+
+
 @pytest.mark.usefixtures("kafka")
-def test_alerts_are_told_also_if_kafka_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KafkaUnavailableError, ValueError, AirflowException])
+def test_alerts_are_told_also_if_kafka_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
     def fail(question: Any, config: Any) -> int:
-        raise KafkaUnavailableError("nobody is there")
+        raise error("nobody is there")
 
     monkeypatch.setattr(lag, "find_oldest_waiting", fail)
     notifier = Notifier()
