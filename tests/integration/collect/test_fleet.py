@@ -174,12 +174,12 @@ def test_an_interpreter_that_is_slow_to_start_is_no_clock_skew(
     sshd_hosts: Sequence[SshdServer], tmp_path: Path
 ) -> None:
     slow = tmp_path / "slow"
-    slow.write_text('#!/bin/sh\nsleep 1\nexec python3 "$@"\n')
+    slow.write_text('#!/bin/sh\nsleep 3\nexec python3 "$@"\n')
     slow.chmod(0o755)
 
     row = collect_one(target_of(sshd_hosts[0]), policy_of(sshd_hosts[0]), python=str(slow))
 
-    assert abs(row["clock_skew"]) < 0.2
+    assert abs(row["clock_skew"]) < 1.0  # half of the wait would be 1.5; a busy machine is late, too
 
 
 def test_several_samples_come_over_one_connection(sshd_hosts: Sequence[SshdServer]) -> None:
