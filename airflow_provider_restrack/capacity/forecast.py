@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 Verdict = Literal["filling", "flat", "shrinking", "already over", "insufficient data"]
 # The newest day may be missing while its rollup is still to be made; an older one is no present.
 MAX_AGE_DAYS = 3
-# A day with less than this share of the usual samples does not show its maximum.
+# A day with less than this share of the usual samples does not show its maximum. Usual is what the days
+# beside it have, so many on either side: samples may be taken more seldom, or more often, from some day on.
 MIN_DAY_SHARE = 0.25
+_DAYS_BESIDE = 3
 BACKTEST_DAYS = (7, 14)
 
 
@@ -163,10 +166,20 @@ def take_days(
         for row in rows
         if row.samples > 0 and today - history_days <= row.day.toordinal() < today
     }
-    usual = float(np.median([row.samples for row in by_day.values()])) if by_day else 0.0
-    kept = sorted(day for day, row in by_day.items() if row.samples >= MIN_DAY_SHARE * usual)
-    values = [_value(by_day[day], metric.aggregate) for day in kept]
-    return np.array(kept, dtype=np.float64), np.array(values, dtype=np.float64)
+    present = sorted(by_day.items())
+    usual = find_usual([row.samples for _, row in present])
+    kept = [
+        (day, row)
+        for (day, row), samples in zip(present, usual, strict=True)
+        if row.samples >= MIN_DAY_SHARE * samples
+    ]
+    values = [_value(row, metric.aggregate) for _, row in kept]
+    return np.array([day for day, _ in kept], dtype=np.float64), np.array(values, dtype=np.float64)
+
+
+def find_usual(samples: Sequence[int]) -> list[float]:
+    """Return of each day how many samples are usual then: the median of it and the days beside it."""
+    return [median(samples[max(0, at - _DAYS_BESIDE) : at + _DAYS_BESIDE + 1]) for at in range(len(samples))]
 
 
 def _value(row: DailyRow, aggregate: str) -> float:

@@ -133,6 +133,19 @@ def test_a_day_of_few_samples_is_left_out() -> None:
     assert found.current == pytest.approx(60, abs=1)
 
 
+@pytest.mark.parametrize("days", range(1, 12))
+def test_samples_that_are_taken_more_seldom_leave_no_day_out(days: int) -> None:
+    values = line(40, 1, 40)
+    often, seldom = rows(values[:-days], 8640), rows(values, 1440)[-days:]
+    moment = datetime(FIRST.year, FIRST.month, FIRST.day, tzinfo=UTC) + timedelta(days=len(values))
+
+    found = forecast_series(KEY, [*often, *seldom], moment, MetricPolicy())
+
+    assert found.verdict == "filling"
+    assert found.days_likely == pytest.approx(20, abs=1.5)
+    assert found.n >= 40 - (days if days < 3 else 0)  # for two days the new kind is too few to be usual
+
+
 def test_the_aggregate_is_the_one_that_is_asked_for() -> None:
     day = DailyRow(FIRST, 10, 1.0, 9.0, 40.0, 5.0, 8.0)
     moment = datetime(2026, 1, 6, tzinfo=UTC)
