@@ -45,6 +45,8 @@ _SEASON_F = 5.0
 _MAX_CORRELATION = 0.97
 _OUTLIER_DEVIATIONS = 4.0
 _RECURRING_PEAK = 0.95
+# Days whose median says where a series stands now.
+_NEWEST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,35 @@ def find_regime(days: Numbers, values: Numbers, *, floor: float) -> tuple[int, b
 
     A resize or a clean-up happens once: what was before it says nothing of what comes. Shifts that recur, as
     of logs that are rotated, stairs or a quiet weekend, belong to the series, and a fit must see several
-    of them.
+    of them. A disk that was extended twice falls twice, too; it is told from a sawtooth when it outgrows what
+    it fell from.
     """
     shifts = find_shifts(days, values, floor=floor)
     alone = [index for index, size in shifts if not _recurs(size, index, shifts)]
     start = alone[-1] if alone else 0
-    return start, any(index > start for index, _ in shifts)
+    recurring = [(index, size) for index, size in shifts if index > start]
+    if recurring and all(size < 0 for _, size in recurring):
+        falls = [index for index, _ in recurring]
+        if outgrows(values[start:], [index - start for index in falls], floor=floor):
+            return falls[-1], False
+    return start, bool(recurring)
+
+
+def outgrows(values: Numbers, falls: list[int], *, floor: float) -> bool:
+    """Return whether the newest values lie above every peak that the series fell from: what recurs does not.
+
+    They have to be above by ``floor``, and by what the peaks differ: those of a sawtooth that grows are
+    each higher than the last. A fall half of which is made up within days is a weekend: that of a growing
+    series is left for new heights every week.
+
+    :param falls: index of the first point after each fall.
+    """
+    if len(values) - falls[-1] < _MIN_POINTS or any(_made_up(values, index) for index in falls):
+        return False
+    peaks = [float(tooth.max()) for tooth in np.split(values, falls)[:-1]]
+    highest = max(peaks)
+    newest = float(np.median(values[-_NEWEST:]))
+    return newest > highest + max(floor, highest - min(peaks))
 
 
 def find_shifts(days: Numbers, values: Numbers, *, floor: float) -> list[tuple[int, float]]:
@@ -266,6 +291,11 @@ def _recurs(size: float, index: int, shifts: list[tuple[int, float]]) -> bool:
         index != other and size * beside > 0 and 1 / _SAME_SIZE < size / beside < _SAME_SIZE
         for other, beside in shifts
     )
+
+
+def _made_up(values: Numbers, fall: int) -> bool:
+    """Whether the days after a fall are back above half of it."""
+    return bool(values[fall : fall + _SHIFT_SIDE].max() > (values[fall - 1] + values[fall]) / 2)
 
 
 def _merge(shifts: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -45,7 +45,7 @@ class Series:
 
 def make_series(kind: str, seed: int) -> Series:
     """Return the series of a kind and a seed, which ends when it is full."""
-    rng = np.random.default_rng([seed, sorted(KINDS).index(kind)])
+    rng = np.random.default_rng([seed, _NUMBERS[kind]])
     days = np.arange(DAYS * PER_DAY) / PER_DAY
     clean, noise = KINDS[kind](rng, days)
     over = np.flatnonzero(clean >= LIMIT)
@@ -184,6 +184,15 @@ def _kind_after_deletion(rng: np.random.Generator, days: Numbers) -> tuple[Numbe
     return LIMIT - slope * (full - days) + cut * (days < at), _noise(rng, days, 0.2)
 
 
+def _kind_extended(rng: np.random.Generator, days: Numbers) -> tuple[Numbers, Numbers]:
+    """Return a disk that is extended twice, three to four weeks before it would be full, and then no more."""
+    slope, full, lasts = rng.uniform(0.5, 0.9), rng.uniform(110, 140), rng.uniform(15, 30)
+    second = full - rng.uniform(21, 28) - lasts
+    first = second - lasts * rng.uniform(0.95, 1.05)
+    before = slope * lasts * ((days < first).astype(int) + (days < second))
+    return LIMIT - slope * (full - days) + before, _noise(rng, days, 0.2)
+
+
 def _kind_gaps(rng: np.random.Generator, days: Numbers) -> tuple[Numbers, Numbers]:
     """Return a disk that fills while a tenth of the days and single hours have no samples."""
     noise = _noise(rng, days, 0.2)
@@ -210,4 +219,8 @@ KINDS: dict[str, Maker] = {
     "growth after a step": _kind_after_step,
     "growth after a deletion": _kind_after_deletion,
     "growth with gaps": _kind_gaps,
+    "extended twice": _kind_extended,
 }
+# Each kind draws from a chance of its own. One that comes later takes the next number: the others stay.
+_LATER = ("extended twice",)
+_NUMBERS = {kind: n for n, kind in enumerate([*sorted(KINDS.keys() - set(_LATER)), *_LATER])}

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_restrack.capacity.trend import (
+    find_regime,
     find_season,
     find_shifts,
     fit_trend,
+    outgrows,
     sen_interval,
     slope_inflation,
     theil_sen,
@@ -115,6 +117,40 @@ def test_a_sawtooth_is_flat_and_its_level_is_its_peak() -> None:
     assert found is not None
     assert found.low < 0 < found.high
     assert found.level == pytest.approx(72, abs=2)
+
+
+def teeth(slope: float, length: int, rise: float = 0.0, count: int = 60) -> np.ndarray:
+    """Teeth that fall back after so many days, each higher than the last by ``rise``."""
+    day = np.arange(count)
+    return 40 + slope * (day % length) + rise * (day // length) + NOISE[:count]
+
+
+def test_a_disk_that_was_extended_twice_fills_once_it_outgrows_what_it_was() -> None:
+    values = 40 + 1.2 * np.arange(60) - 24 * (DAYS[17] <= DAYS) - 24 * (DAYS[37] <= DAYS) + NOISE
+
+    found = fit_trend(DAYS, values, scale=100, confidence=0.99)
+
+    assert find_regime(DAYS[:55], values[:55], floor=2.0) == (0, True)  # it may yet fall again
+    assert find_regime(DAYS, values, floor=2.0) == (37, False)
+    assert found is not None
+    assert found.low < 1.2 < found.high
+    assert found.level == pytest.approx(40 + 1.2 * 59 - 48, abs=1)
+
+
+@pytest.mark.parametrize("count", range(24, 60))
+@pytest.mark.parametrize("rise", [0.0, 3.0])
+def test_a_sawtooth_stays_one_also_where_each_tooth_is_higher(count: int, rise: float) -> None:
+    values = teeth(3.0, 9, rise, count)
+
+    assert find_regime(DAYS[:count], values, floor=2.0) == (0, True)
+
+
+def test_weekends_of_a_series_that_grows_are_no_extensions_where_their_end_is_no_shift() -> None:
+    days = np.arange(40)
+    values = 50 + 0.6 * days - 6.0 * np.isin(days % 7, (5, 6)) + NOISE[:40]
+
+    assert not outgrows(values, [33], floor=2.0)
+    assert outgrows(50 + 0.6 * days - 8.0 * (days >= 20), [20], floor=2.0)
 
 
 def test_a_quiet_weekend_is_taken_out_and_the_level_is_that_of_its_busiest_day() -> None:
