@@ -51,6 +51,7 @@ _STYLE: Any = {  # Any: matplotlib's own type is a list of all its settings
     "axes.spines.right": False,
     "xtick.color": GREY,
     "ytick.color": GREY,
+    "text.parse_math": False,  # a mount's name may hold two "$": it is no formula
     "svg.fonttype": "none",  # text stays text: it is found, read aloud and printed sharp
 }
 _TICK_STEPS = (7, 14, 28, 56, 112, 364)

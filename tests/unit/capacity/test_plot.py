@@ -116,6 +116,35 @@ def test_a_series_whose_days_are_gone_is_drawn_without_them(outlook: Outlook) ->
     assert "limit 100 %" in plot.forecast_svg(replace(outlook, days=[], values=[]), LABEL)
 
 
+def test_names_that_look_like_formulas_are_drawn_as_they_are(report: Report) -> None:
+    device, host = "/a$x_$", "db$_{$"
+    outlook = change(report.outlooks[0], device=device, host=host)
+    hourly = replace(report.hourly, hosts=[host, *report.hourly.hosts[1:]])
+    advice = [replace(one, host=host) for one in report.advice]
+
+    assert plot.forecasts_png([outlook], report.as_of)
+    assert plot.hourly_png(hourly)
+    assert plot.users_png(advice, SizePolicy(), 10)
+    assert "<svg" in plot.forecast_svg(outlook, f"{host} {device}")
+
+
+def test_no_text_of_a_drawing_is_read_as_a_formula(outlook: Outlook, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.text import Text
+
+    drawn: list[bool] = []
+    draw = Text.draw
+
+    def record(text: Text, *arguments: Any) -> None:
+        drawn.append(text.get_parse_math())
+        draw(text, *arguments)
+
+    monkeypatch.setattr(Text, "draw", record)
+    plot.forecasts_png([outlook], outlook.forecast.as_of)
+
+    assert drawn
+    assert not any(drawn)
+
+
 def test_pictures_are_small_and_the_same_each_time(report: Report) -> None:
     made = [
         [
