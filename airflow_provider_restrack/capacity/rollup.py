@@ -42,7 +42,8 @@ def roll_up(times_ms: NDArray[np.int64], values: NDArray[np.float64], bucket_s: 
         index = first[which][:, None] + np.arange(size)
         if size > 1:
             made.interval[which] = np.median(np.diff(times_ms[index], axis=-1), axis=-1) / 1000
-        _reduce(values[:, index], made, which)
+        # How numbers lie in memory decides in which order numpy adds them: alike for any number of series.
+        _reduce(np.ascontiguousarray(values[:, index]), made, which)
     return made
 
 

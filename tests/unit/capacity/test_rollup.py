@@ -61,14 +61,19 @@ def test_rollup_equals_brute_force(data: st.DataObject, bucket_s: int) -> None:
             assert list(found) == pytest.approx(wanted, rel=1e-9, abs=1e-3, nan_ok=True), name
 
 
-def test_a_bucket_has_the_same_bits_whatever_is_read_beside_it() -> None:
+@pytest.mark.parametrize("gap", [False, True], ids=["whole", "gap"])
+@pytest.mark.parametrize("beside", [1, 2, 3, 40])
+def test_a_bucket_has_the_same_bits_whatever_is_read_beside_it(beside: int, gap: bool) -> None:
     chance = np.random.default_rng(5)
     times = np.arange(0, 7_200_000, 10_000)
-    values = chance.normal(size=(4, len(times))) * 1e9
-    whole, half = roll_up(times, values, 300), roll_up(times[:360], values[:2, :360], 300)
+    values = chance.normal(size=(40, len(times))) * 1e9
+    if gap:  # in a bucket of both, and in one that only the longer span has
+        values[0, 40] = values[0, 700] = math.nan
+    whole, half = roll_up(times, values, 300), roll_up(times[:360], values[:beside, :360], 300)
 
     for name in NAMES:
-        assert np.array_equal(getattr(whole, name)[:2, :12], getattr(half, name)), name
+        found, expected = getattr(half, name), getattr(whole, name)[:beside, :12]
+        assert np.array_equal(found, expected, equal_nan=True), name
 
 
 def test_quantile_lies_between_ranks_as_prometheus_has_it() -> None:
