@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -98,19 +100,38 @@ class ReportPolicy:
 def parse_metrics(value: Any) -> dict[str, MetricPolicy]:
     """Return what to forecast: by a name, a list of names, or an object ``{name: {"limit", "aggregate"}}``.
 
-    A name that ``DEFAULT_METRICS`` has takes its values from there.
+    Text may be a list or an object as JSON, or as Python writes it: that is what templates render to. A name
+    that ``DEFAULT_METRICS`` has takes its values from there.
 
     :raises ValueError: if a name is no metric, or a limit or aggregate makes no sense.
     """
+    if isinstance(value, str):
+        value = _parse_text(value)
     if value is None:
         return dict(DEFAULT_METRICS)
     if isinstance(value, str):
         value = [value]
+    if not isinstance(value, Iterable):
+        raise ValueError(f"metrics must be a list, a dict or JSON text, it is {value!r}")  # noqa: TRY004 - as all values
     if not isinstance(value, Mapping):
-        value = dict.fromkeys(value, MappingProxyType({}))
+        value = {str(name): MappingProxyType({}) for name in value}
     if not value:
         raise ValueError("metrics is empty: name at least one, or leave it out")
     return {str(name): _parse_metric(str(name), entry) for name, entry in value.items()}
+
+
+def _parse_text(text: str) -> Any:
+    """Return what JSON text holds, or Python's, as ``{{ var.json.x }}`` renders it; a name as it is."""
+    plain = text.strip()
+    if not plain.startswith(("[", "{", '"')):
+        return plain
+    try:
+        return json.loads(plain)
+    except ValueError as error:
+        try:
+            return ast.literal_eval(plain)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            raise ValueError(f"metrics is no valid JSON: {error}; it is {text!r}") from error
 
 
 def _parse_metric(name: str, entry: Any) -> MetricPolicy:

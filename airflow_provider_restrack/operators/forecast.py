@@ -39,8 +39,8 @@ class ForecastOperator(BaseOperator):
         with the limit in the metric's unit and the daily ``max``, ``p95``, ``last``, ``avg`` or ``min``.
         Left out: the filesystems' and inodes' daily maximum and the memory's daily p95, against 100 %.
         (templated)
-    :param hosts: the hosts to look at, in the forms of ``RemoteMetricsOperator``; None: all that have a
-        newest sample in ``latest_metrics``. (templated)
+    :param hosts: the hosts to look at, in the forms of ``RemoteMetricsOperator``; None or an
+        empty text: all that have a newest sample in ``latest_metrics``. (templated)
     :param within_days: what is listed and told: a limit that is likely met within so many days.
     :param notifiers: notifiers that are called when something is listed, with ``forecasts`` (a list of
         dicts, the most urgent first) and ``forecast_text`` (a line for each) in the context of their
@@ -113,7 +113,7 @@ class ForecastOperator(BaseOperator):
         from airflow_provider_restrack.collect.inventory import parse_host_names
 
         metrics = parse_metrics(self.metrics)
-        hosts = None if self.hosts is None else parse_host_names(self.hosts)
+        hosts = None if self.hosts in (None, "") else parse_host_names(self.hosts)
         policy = ForecastPolicy(history_days=self.history_days, confidence=self.confidence)
         until = as_of.date() - timedelta(days=1)
         since = as_of.date() - timedelta(days=self.history_days)

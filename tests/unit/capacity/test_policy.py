@@ -20,9 +20,30 @@ def test_without_metrics_the_usual_ones_are_forecast() -> None:
     assert parse_metrics(None) == DEFAULT_METRICS
 
 
-@pytest.mark.parametrize("value", ["memory_usage", ["memory_usage"], {"memory_usage": {}}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "memory_usage",
+        ["memory_usage"],
+        ("memory_usage",),
+        {"memory_usage": {}},
+        '"memory_usage"',
+        ' ["memory_usage"]\n',
+        '{"memory_usage": {}}',
+        "['memory_usage']",
+        "{'memory_usage': {}}",
+    ],
+    ids=str,
+)
 def test_a_name_takes_its_defaults(value: Any) -> None:
     assert parse_metrics(value) == {"memory_usage": MetricPolicy(100.0, "p95")}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"memory_usage": {"limit": 90.5}}', "{'memory_usage': {'limit': 90.5}}"], ids=["json", "python"]
+)
+def test_text_gives_what_it_holds(text: str) -> None:
+    assert parse_metrics(text) == {"memory_usage": MetricPolicy(90.5, "p95")}
 
 
 def test_limit_and_aggregate_are_taken_each_by_itself() -> None:
@@ -40,6 +61,13 @@ def test_limit_and_aggregate_are_taken_each_by_itself() -> None:
     ("value", "words"),
     [
         ({}, "empty"),
+        ("[]", "empty"),
+        (5, "metrics must be a list, a dict or JSON text, it is 5"),
+        (True, "metrics must be a list"),
+        ([["memory_usage"]], "names \"\\['memory_usage'\\]\""),
+        ("['memory_usage'", "metrics is no valid JSON: .*memory_usage"),
+        ("[load_5m]", "metrics is no valid JSON"),
+        ('{"memory_usage": {"limit": 0}}', "limit"),
         (["nothing"], "'nothing'"),
         (["up"], "'up'"),
         (["disk_read_bytes"], "'disk_read_bytes'"),

@@ -92,6 +92,24 @@ def test_all_are_written_and_the_near_ones_returned(written: list[Any]) -> None:
     assert near["days_likely"] == pytest.approx(9.5, abs=1)
 
 
+@pytest.mark.parametrize("hosts", [None, ""])
+def test_no_hosts_are_all_hosts(written: list[Any], hosts: str | None) -> None:
+    reader = Reader()
+
+    make(reader, hosts=hosts).execute(CONTEXT)
+
+    assert [asked[0] for asked in reader.asked] == [None]
+
+
+def test_metrics_that_a_template_rendered_are_read(written: list[Any]) -> None:
+    operator = make()
+    operator.metrics = '{"filesystem_usage": {"limit": 95}}'
+
+    operator.execute(CONTEXT)
+
+    assert {row["limit"] for row in written} == {95.0}
+
+
 def test_what_is_further_off_than_asked_is_written_but_not_told(written: list[Any]) -> None:
     notifier = Notifier("m")
 
