@@ -38,6 +38,10 @@ class SizePolicy:
             raise ValueError(
                 f"0 < low < target < high ≤ 100 is needed: {self.low}, {self.target}, {self.high}"
             )
+        if not self.days >= 1:
+            raise ValueError(f"days must be 1 or more, it is {self.days!r}")
+        if not 0 < self.min_coverage <= 1:
+            raise ValueError(f"min_coverage must be above 0 and at most 1, it is {self.min_coverage!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def _advise(  # noqa: PLR0917 - private, in the order of the result
 ) -> SizeAdvice:
     last = until.toordinal()
     taken = [row.p95 for row in usage if row.samples > 0 and last - policy.days < row.day.toordinal() <= last]
-    if size is None or len(taken) < policy.min_coverage * policy.days:
+    if size is None or not taken or len(taken) < policy.min_coverage * policy.days:
         return SizeAdvice(host, resource, unit, "insufficient data", len(taken), size)
     low, high = min(taken), max(taken)
     verdict: SizeVerdict = "too large" if high < policy.low else "too small" if low > policy.high else "fits"

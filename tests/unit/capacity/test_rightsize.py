@@ -62,6 +62,20 @@ def test_shares_have_an_order(arguments: dict[str, Any]) -> None:
         SizePolicy(**arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"days": 0}, {"days": -1}, {"min_coverage": 0}, {"min_coverage": 1.1}, {"min_coverage": -1}]
+)
+def test_days_and_coverage_are_checked(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(arguments))} must be"):
+        SizePolicy(**arguments)
+
+
+def test_a_host_without_any_day_has_insufficient_data() -> None:
+    found = size_cpus("h", [], 8.0, UNTIL, SizePolicy(days=1, min_coverage=1e-9))
+
+    assert (found.verdict, found.days) == ("insufficient data", 0)
+
+
 class Reader:
     def read_daily(self, *asked: Any) -> Iterator[tuple[SeriesKey, list[DailyRow]]]:
         assert asked == (

@@ -101,6 +101,8 @@ def test_a_file_is_old_or_new_and_never_in_parts(tmp_path: Path) -> None:
         ({"hourly_days": 0}, "hourly_days"),
         ({"size": {"low": 90}}, "low < target"),
         ({"size": {"lowest": 10}}, "size: .*lowest"),
+        ({"size": {"days": 0}}, "days must be 1"),
+        ({"size": {"min_coverage": 0}}, "min_coverage must be"),
         ({"keyspace": "No Keyspace"}, "keyspace"),
     ],
 )
