@@ -40,7 +40,7 @@ def gather_report(
     forecasts = [
         Forecast(**row) for row in read_forecasts(session, policy.keyspace, list(policy.metrics), names)
     ]
-    current = [one for one in forecasts if as_of - one.as_of <= MAX_AGE]
+    current = [one for one in forecasts if is_current(one, as_of)]
     ranked = rank(current)
     return Report(
         title=policy.title,
@@ -58,6 +58,11 @@ def gather_report(
         top=policy.top,
         size_days=policy.size.days,
     )
+
+
+def is_current(forecast: Forecast, as_of: datetime) -> bool:
+    """Return whether a report tells a forecast: one of a later time knows what that of a past week cannot."""
+    return timedelta(0) <= as_of - forecast.as_of <= MAX_AGE
 
 
 def read_outlooks(reader: DailyReader, forecasts: Sequence[Forecast], policy: ReportPolicy) -> list[Outlook]:

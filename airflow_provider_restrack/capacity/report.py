@@ -67,7 +67,8 @@ class Report:
 
     :ivar ranked: forecasts of what is over or fills, the most urgent first.
     :ivar outlooks: the first of them with their history, which are drawn.
-    :ivar verdicts: count of forecasts by verdict; ``outdated`` counts those that are too old to be told.
+    :ivar verdicts: count of forecasts by verdict; ``outdated`` counts those that are not told, because they
+        are too old or of a later time than the report.
     :ivar advice: of every host and resource.
     :ivar within_days: what counts as near.
     """

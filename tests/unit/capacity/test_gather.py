@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_restrack.capacity.forecast import DailyRow, Forecast, SeriesKey
-from airflow_provider_restrack.capacity.gather import read_outlooks
+from airflow_provider_restrack.capacity.gather import is_current, read_outlooks
 from airflow_provider_restrack.capacity.policy import ReportPolicy
 
 if TYPE_CHECKING:
@@ -48,6 +48,15 @@ def test_days_and_values_are_those_that_were_forecast_from() -> None:
         ("a", "%", 90.0),
     ]
     assert (outlooks[0].days[0], outlooks[0].days[-1]) == (date(2026, 10, 25), date(2026, 11, 23))
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [(0, True), (7, True), (8, True), (8.01, False), (-0.01, False), (-7, False)],
+    ids=["same time", "a week", "eight days", "too old", "a moment later", "a week later"],
+)
+def test_a_report_tells_forecasts_of_its_own_week_only(days: float, told: bool) -> None:
+    assert is_current(make(KEYS[0], AS_OF - timedelta(days=days)), AS_OF) is told
 
 
 def test_a_forecast_whose_days_are_gone_has_none() -> None:
