@@ -77,7 +77,7 @@ def test_a_new_verdict_takes_the_old_date_away(cassandra_session: Any, table: st
     write_forecasts(cassandra_session, table, [make()], AS_OF)
     flat = make(verdict="flat", days_early=None, days_likely=None, days_late=None)
 
-    write_forecasts(cassandra_session, table, [flat], AS_OF + timedelta(seconds=1))
+    write_forecasts(cassandra_session, table, [flat], AS_OF + timedelta(seconds=4))
 
     assert read_forecasts(cassandra_session, table, [METRIC]) == [flat]
 

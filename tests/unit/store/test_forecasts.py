@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_restrack.store.forecasts import FORECASTS, _write_time, days_left
+from airflow_provider_restrack.store.forecasts import (
+    _LATEST_OFFSET_US,
+    _OFFSET_STEP_S,
+    FORECASTS,
+    TTL_S,
+    _write_time,
+    days_left,
+)
 from airflow_provider_restrack.store.schema import build_create_table
 
 AS_OF = datetime(2026, 3, 2, tzinfo=UTC)
@@ -47,6 +54,14 @@ def test_a_later_moment_outweighs_any_later_making_of_an_earlier_one() -> None:
     again = _write_time(AS_OF, AS_OF + timedelta(days=400))
 
     assert first < again < _write_time(AS_OF + timedelta(seconds=1), AS_OF)
+
+
+@pytest.mark.parametrize("days", [0, 1, 11, 12, 20, 34.9])
+def test_of_one_moment_the_later_making_stays_for_as_long_as_a_row_lives(days: float) -> None:
+    made = AS_OF + timedelta(days=days)
+
+    assert _write_time(AS_OF, made) < _write_time(AS_OF, made + timedelta(seconds=4))
+    assert TTL_S < _LATEST_OFFSET_US * _OFFSET_STEP_S
 
 
 def test_the_table_is_known_without_a_driver() -> None:
