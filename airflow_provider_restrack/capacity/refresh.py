@@ -68,7 +68,11 @@ class TierSpan:
 
 @dataclass(slots=True)
 class RollupResult:
-    """What happened: samples read, buckets written and left out by tier."""
+    """What happened: samples read, buckets written and left out by tier.
+
+    ``expired`` is how many buckets of a host were left as they are: of the host that was read when most of
+    them had begun to expire.
+    """
 
     hosts: int = 0
     samples: int = 0
@@ -106,6 +110,18 @@ def _plan_span(tier: Tier, first: float, end: float, oldest: float) -> TierSpan:
     return TierSpan(tier, start, max(last, start), (start - wanted) // tier.seconds)
 
 
+def cut_span(span: TierSpan, since_s: int, until_s: int, read_at: datetime, raw_ttl_s: float) -> TierSpan:
+    """Return the part of a span that is made of a day's samples, as they are when their reading begins.
+
+    A run may take longer than ``EXPIRY_MARGIN_S``: buckets that have begun to expire since it was planned are
+    left out, and counted as ``expired``.
+    """
+    first, last = max(span.since_s, since_s), min(span.until_s, until_s)
+    oldest = read_at.timestamp() + EXPIRY_MARGIN_S - raw_ttl_s if raw_ttl_s else 0.0
+    start = max(first, min(last, ceil_to(int(oldest), span.tier.seconds)))
+    return TierSpan(span.tier, start, max(start, last), (start - first) // span.tier.seconds)
+
+
 def refresh(
     session: Any,
     policy: RollupPolicy,
@@ -134,7 +150,8 @@ def refresh(
     )
     todo = [span for span in spans if span.since_s < span.until_s]
     if todo:
-        work = _HostRefresh(session, policy.keyspace, [(one, ttls[one.tier.table_name]) for one in todo], now)
+        lives = [(one, ttls[one.tier.table_name]) for one in todo]
+        work = _HostRefresh(session, policy.keyspace, lives, raw_ttl_s, now)
         _run(work, list(dict.fromkeys(hosts)), policy.workers, result)
     result.seconds = round(clock.monotonic() - began, 3)
     return result
@@ -151,46 +168,72 @@ def _run(work: _HostRefresh, hosts: Sequence[str], workers: int, result: RollupR
                     raise error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    for future in futures:
-        samples, buckets = future.result()
+    found = [future.result() for future in futures]
+    for done in found:
         result.hosts += 1
-        result.samples += samples
-        for name, count in buckets.items():
+        result.samples += done.samples
+        for name, count in done.buckets.items():
             result.buckets[name] += count
+    for name in found[0].expired if found else ():
+        result.expired[name] += max(done.expired[name] for done in found)
+
+
+@dataclass(slots=True)
+class _HostCounts:
+    """What was done of one host; ``expired``: buckets whose samples began to expire after the plan."""
+
+    samples: int
+    buckets: dict[str, int]
+    expired: dict[str, int]
 
 
 class _HostRefresh:
-    """Reads, reduces and writes one host after the other; one for all threads."""
+    """Reads, reduces and writes one host after the other; one for all threads.
+
+    :param spans: what is written, each with how long its rows live.
+    """
 
     def __init__(
-        self, session: Any, keyspace: str, spans: Sequence[tuple[TierSpan, int]], now: Callable[[], datetime]
+        self,
+        session: Any,
+        keyspace: str,
+        spans: Sequence[tuple[TierSpan, int]],
+        raw_ttl_s: float,
+        now: Callable[[], datetime],
     ) -> None:
-        self._now = now
+        self._now, self._raw_ttl_s = now, raw_ttl_s
         self._reader = RowReader(session, keyspace, None, [one.name for one in METRICS])
         self._writers = [(span, RollupWriter(session, keyspace, span.tier), ttl_s) for span, ttl_s in spans]
 
-    def run(self, host: str) -> tuple[int, dict[str, int]]:
-        """Bring one host up to date, day by day; return its samples and its buckets by tier."""
-        samples, buckets = 0, {span.tier.name: 0 for span, *_ in self._writers}
+    def run(self, host: str) -> _HostCounts:
+        """Bring one host up to date, day by day."""
+        names = [span.tier.name for span, *_ in self._writers]
+        done = _HostCounts(0, dict.fromkeys(names, 0), dict.fromkeys(names, 0))
         since = min(span.since_s for span, *_ in self._writers)
         until = max(span.until_s for span, *_ in self._writers)
         for day in range(floor_to(since, DAY_S), until, DAY_S):
-            samples += self._run_day(host, max(day, since), min(day + DAY_S, until), buckets)
-        return samples, buckets
+            self._run_day(host, max(day, since), min(day + DAY_S, until), done)
+        return done
 
-    def _run_day(self, host: str, since: int, until: int, buckets: dict[str, int]) -> int:
+    def _run_day(self, host: str, since: int, until: int, done: _HostCounts) -> None:
         read_at = self._now()
+        parts = [
+            (cut_span(span, since, until, read_at, self._raw_ttl_s), writer, ttl_s)
+            for span, writer, ttl_s in self._writers
+        ]
+        for part, *_ in parts:
+            done.expired[part.tier.name] += part.expired
         columns = self._reader.read(host, since, until)
         if not columns.times.size:
-            return 0
+            return
         keys: list[Key] = list(columns.series)
         values = np.array([columns.series[key] for key in keys]).reshape(len(keys), columns.times.size)
-        for span, writer, ttl_s in self._writers:
-            inside = slice(*np.searchsorted(columns.times, (span.since_s * 1000, span.until_s * 1000)))
+        for part, writer, ttl_s in parts:
+            inside = slice(*np.searchsorted(columns.times, (part.since_s * 1000, part.until_s * 1000)))
             if inside.start < inside.stop:
-                made = roll_up(columns.times[inside], values[:, inside], span.tier.seconds)
-                buckets[span.tier.name] += writer.write(host, keys, made, read_at, ttl_s)
-        return int(columns.times.size)
+                made = roll_up(columns.times[inside], values[:, inside], part.tier.seconds)
+                done.buckets[part.tier.name] += writer.write(host, keys, made, read_at, ttl_s)
+        done.samples += int(columns.times.size)
 
 
 def _iso(seconds: int) -> str:

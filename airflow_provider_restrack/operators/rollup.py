@@ -23,8 +23,8 @@ class RollupOperator(BaseOperator):
     Every bucket is made anew from all of its samples and written whole, so that retries, backfills, cleared
     and late runs, in any order, leave the same rows. A run writes the buckets that have ended in its interval
     and are final by now, and those of ``lookback`` before it once more: samples that came late are in them
-    then. Buckets whose samples have begun to expire are left as they are, counted and logged; a run that has
-    only such is skipped.
+    then. Buckets whose samples have begun to expire when a host is read are left as they are, counted and
+    logged; a run that has only such is skipped.
 
     Needs the extra ``capacity`` (numpy).
 
@@ -122,7 +122,7 @@ class RollupOperator(BaseOperator):
         if not left_out:
             return
         text = (
-            f"Buckets of each host left as they are, because their samples have begun to expire: {left_out}. "
+            f"Buckets of a host left as they are, because their samples have begun to expire: {left_out}. "
             "Roll up sooner, or let samples live longer (ttl)."
         )
         if all(since == until for since, until in result.spans.values()):

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_restrack.capacity.refresh import EXPIRY_MARGIN_S, RollupPolicy, plan_spans
+from airflow_provider_restrack.capacity import refresh as refreshing
+from airflow_provider_restrack.capacity.refresh import (
+    EXPIRY_MARGIN_S,
+    RollupPolicy,
+    TierSpan,
+    cut_span,
+    plan_spans,
+)
+from airflow_provider_restrack.store.columns import Columns, Key
+from airflow_provider_restrack.store.tiers import TIERS
 
+if TYPE_CHECKING:
+    from airflow_provider_restrack.store.rollups import Rollup
+
+TABLES = ("system_metrics", *(tier.table_name for tier in TIERS))
 POLICY = RollupPolicy("metrics", lookback_s=3600)
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -78,6 +93,56 @@ def test_a_policy_without_tiers_or_workers_is_refused() -> None:
         RollupPolicy("metrics", tiers=())
     with pytest.raises(ValueError, match="workers"):
         RollupPolicy("metrics", workers=0)
+
+
+class Store:
+    """Has a sample every minute; keeps what is asked for and written."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.written: dict[tuple[str, str], list[str]] = {}
+        monkeypatch.setattr(refreshing, "read_ttls", lambda *_: dict.fromkeys(TABLES, 14 * 86400))
+        monkeypatch.setattr(refreshing, "RowReader", lambda *_: self)
+        monkeypatch.setattr(refreshing, "RollupWriter", lambda _, __, tier: Writer(self, tier.name))
+
+    def read(self, host: str, since_s: int, until_s: int) -> Columns:
+        times = np.arange(since_s * 1000, until_s * 1000, 60_000)
+        return Columns(times, {Key("cpu_usage"): np.ones(times.size)})
+
+
+class Writer:
+    def __init__(self, store: Store, tier: str) -> None:
+        self._store, self._tier = store, tier
+
+    def write(self, host: str, keys: Any, made: Rollup, read_at: datetime, ttl_s: int) -> int:
+        self._store.written[host, self._tier] = [show(start) for start in made.starts.tolist()]
+        return len(made.starts)
+
+
+def test_buckets_that_expire_while_the_run_lasts_are_left_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(monkeypatch)
+    first = NOON - 14 * DAY + timedelta(minutes=10)  # the oldest that has not begun to expire at noon
+    policy = RollupPolicy("metrics", (TIERS[0], TIERS[1]), lookback_s=0, workers=1)
+    moments = iter([NOON, NOON, NOON + timedelta(minutes=50)])
+
+    result = refreshing.refresh(None, policy, ["a", "b"], first, first + 3 * HOUR, now=lambda: next(moments))
+
+    assert (store.written["a", "5m"][0], len(store.written["a", "5m"])) == ("10 12:10", 36)
+    assert (store.written["b", "5m"][0], len(store.written["b", "5m"])) == ("10 13:00", 26)
+    assert store.written["a", "1h"] == store.written["b", "1h"] == ["10 13:00", "10 14:00"]
+    assert result.expired == {"5m": 10, "1h": 1}
+    assert result.buckets == {"5m": 62, "1h": 4}
+
+
+def test_a_day_that_expires_before_it_is_read_leaves_nothing_to_write() -> None:
+    day = int((NOON - 12 * HOUR).timestamp())
+    span = TierSpan(TIERS[1], day, day + 86400, 2)
+
+    cut = cut_span(span, day, day + 86400, NOON + 30 * DAY, 14 * 86400)
+
+    assert (cut.since_s, cut.until_s, cut.expired) == (day + 86400, day + 86400, 24)
+    assert cut_span(span, day, day + 86400, NOON + 30 * DAY, 0) == TierSpan(TIERS[1], day, day + 86400, 0)
 
 
 @given(st.integers(-40 * 86400, 0), st.integers(0, 3 * 86400), st.integers(0, 86400), st.integers(0, 7200))
