@@ -10,32 +10,30 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from airflow_provider_restrack import clock
+from airflow_provider_restrack.capacity.buckets import (
+    Part,
+    build_table,
+    cut_samples,
+    of_made,
+    of_rollups,
+    of_samples,
+)
 from airflow_provider_restrack.capacity.refresh import EXPIRY_MARGIN_S
 from airflow_provider_restrack.capacity.rollup import roll_up
-from airflow_provider_restrack.store.columns import Columns, Key
 from airflow_provider_restrack.store.read import check_window
-from airflow_provider_restrack.store.rollups import Rollup, RowReader, read_ttls
+from airflow_provider_restrack.store.rollups import RowReader, read_ttls
 from airflow_provider_restrack.store.schema import KEYSPACE, SYSTEM_METRICS
-from airflow_provider_restrack.store.tiers import (
-    AGGREGATE_FIELDS,
-    COUNTERS,
-    DAY_S,
-    METRIC_BY_NAME,
-    TIERS,
-    Tier,
-    ceil_to,
-    floor_to,
-)
+from airflow_provider_restrack.store.tiers import METRIC_BY_NAME, TIERS, Tier, ceil_to, floor_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -47,6 +45,7 @@ RAW_SPAN_S = 6 * 3600
 MAX_POINTS = 2500
 _LEVELS: tuple[Tier | None, ...] = (None, *TIERS)
 _WORKERS = 8
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,16 @@ class Segment:
     tier: Tier | None
     since_s: int
     until_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """What is asked: metrics, and the times as given, in milliseconds; ``now_s`` in seconds."""
+
+    names: tuple[str, ...]
+    since_ms: int
+    until_ms: int
+    now_s: int
 
 
 def history(  # noqa: PLR0917 - the order reads as a sentence
@@ -112,17 +121,18 @@ class HistoryReader:
         hosts = [hosts] if isinstance(hosts, str) else list(dict.fromkeys(hosts))
         span = _check_span(since, until)
         now_s = int((now or clock.utc_now()).timestamp())
+        query = _Query(names, _milliseconds(since), _milliseconds(until), now_s)
         segments = plan_segments(*span, choose_level(*span, resolution), self._ttls, now_s)
         # Prepared here: the threads then only read what is there.
         for segment in segments:
             self._reader(segment.tier, names)
         self._reader(None, names)
 
-        def read_host(host: str) -> list[_Part]:
-            return [part for one in segments for part in self._read_segment(host, names, one, now_s)]
+        def read_host(host: str) -> list[Part]:
+            return [part for one in segments for part in self._read_segment(host, query, one)]
 
         with ThreadPoolExecutor(min(_WORKERS, max(1, len(hosts)))) as pool:
-            return _build_table(list(zip(hosts, pool.map(read_host, hosts), strict=True)), names)
+            return build_table(list(zip(hosts, pool.map(read_host, hosts), strict=True)), names)
 
     def _reader(self, tier: Tier | None, names: tuple[str, ...]) -> RowReader:
         key = (tier.name if tier else "raw", names)
@@ -131,23 +141,21 @@ class HistoryReader:
             self._readers[key] = RowReader(self._session, self._keyspace, tier, columns)
         return self._readers[key]
 
-    def _read_segment(
-        self, host: str, names: tuple[str, ...], segment: Segment, now_s: int
-    ) -> Iterator[_Part]:
-        found = self._reader(segment.tier, names).read(host, segment.since_s, segment.until_s)
+    def _read_segment(self, host: str, query: _Query, segment: Segment) -> Iterator[Part]:
+        found = self._reader(segment.tier, query.names).read(host, segment.since_s, segment.until_s)
         if segment.tier is None:
-            yield _of_samples(found)
+            yield of_samples(cut_samples(found, query.since_ms, query.until_ms))
             return
         tier = segment.tier
-        yield _of_rollups(found, tier)
+        yield of_rollups(found, tier)
         raw_ttl = self._ttls[None]
-        oldest = ceil_to(now_s + EXPIRY_MARGIN_S - raw_ttl, tier.seconds) if raw_ttl else 0
-        last = min(segment.until_s, now_s)
+        oldest = ceil_to(query.now_s + EXPIRY_MARGIN_S - raw_ttl, tier.seconds) if raw_ttl else 0
+        last = min(segment.until_s, query.now_s)
         for start, end in find_holes(found.times // 1000, max(segment.since_s, oldest), last, tier.seconds):
-            samples = self._reader(None, names).read(host, start, end)
+            samples = self._reader(None, query.names).read(host, start, end)
             keys = list(samples.series)
             values = np.array([samples.series[key] for key in keys]).reshape(len(keys), samples.times.size)
-            yield _of_made(keys, roll_up(samples.times, values, tier.seconds), tier)
+            yield of_made(keys, roll_up(samples.times, values, tier.seconds), tier)
 
 
 def choose_level(since_s: int, until_s: int, resolution: str) -> int:
@@ -222,136 +230,6 @@ def export(table: pa.Table, path: str | Path) -> Path:
     return target
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Buckets of one host from one place: starts in ms, and by metric and device the six arrays."""
-
-    seconds: int
-    starts_ms: NDArray[np.int64]
-    interval: NDArray[np.float64]
-    series: Mapping[Key, Mapping[str, NDArray[Any]]]
-
-
-def _of_samples(found: Columns) -> _Part:
-    """Return samples as buckets of their own; of a counter only the last value, as in the tables."""
-
-    def spread(key: Key, values: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-        there = np.isfinite(values).astype(np.float64)
-        kept = ("last",) if key.column in COUNTERS else tuple(AGGREGATE_FIELDS)
-        nothing = np.full(len(values), np.nan)
-        return {name: values if name in kept else nothing for name in AGGREGATE_FIELDS} | {"count": there}
-
-    unknown = np.full(found.times.size, np.nan)
-    return _Part(0, found.times, unknown, {key: spread(key, values) for key, values in found.series.items()})
-
-
-def _of_rollups(found: Columns, tier: Tier) -> _Part:
-    """Return rows of a tier's table as buckets."""
-    nothing = np.full(found.times.size, np.nan)
-    series: dict[Key, dict[str, NDArray[Any]]] = {}
-    for key, values in found.series.items():
-        if key.field is not None:
-            whole = series.setdefault(Key(key.column, key.device), dict.fromkeys(AGGREGATE_FIELDS, nothing))
-            whole[key.field] = values
-    return _Part(tier.seconds, found.times, found.series.get(Key("interval"), nothing), series)
-
-
-def _of_made(keys: Sequence[Key], made: Rollup, tier: Tier) -> _Part:
-    """Return rollups that were just made as buckets."""
-    nothing = np.full(made.starts.size, np.nan)
-    series = {
-        key: {
-            name: nothing
-            if key.column in COUNTERS and name not in {"count", "last"}
-            else getattr(made, name)[number]
-            for name in AGGREGATE_FIELDS
-        }
-        for number, key in enumerate(keys)
-    }
-    return _Part(tier.seconds, made.starts * 1000, made.interval, series)
-
-
-def _build_table(found: Sequence[tuple[str, list[_Part]]], names: Sequence[str]) -> pa.Table:
-    """Return all parts as one table: hosts and metrics as asked for, devices by name, then time."""
-    import pyarrow as pa
-
-    blocks = [
-        (host, key, _join(parts, key))
-        for host, parts in found
-        for key in sorted(
-            {key for part in parts for key in part.series},
-            key=lambda key: (names.index(key.column), key.device or ""),
-        )
-    ]
-    arrays = {
-        name: np.concatenate([block[name] for *_, block in blocks]) if blocks else np.zeros(0)
-        for name in ("starts_ms", "seconds", *AGGREGATE_FIELDS, "coverage")
-    }
-    sizes = [block["starts_ms"].size for *_, block in blocks]
-    count = arrays["count"]
-    average = np.divide(arrays["sum"], count, out=np.full(count.shape, np.nan), where=count > 0)
-    doubles = {name: arrays[name] for name in ("min", "max", "sum", "last", "p95")}
-    doubles |= {"avg": average, "coverage": arrays["coverage"]}
-    return pa.table(
-        {
-            "host": _repeat([host for host, *_ in blocks], sizes),
-            "metric": _repeat([key.column for _, key, _ in blocks], sizes),
-            "device": _repeat([key.device for _, key, _ in blocks], sizes),
-            "timestamp": pa.array(arrays["starts_ms"].astype(np.int64), pa.timestamp("ms", "UTC")),
-            "seconds": pa.array(arrays["seconds"].astype(np.int32)),
-            "count": pa.array(count.astype(np.int64)),
-            **{name: pa.array(values, pa.float64(), from_pandas=True) for name, values in doubles.items()},
-        }
-    )
-
-
-def _join(parts: Sequence[_Part], key: Key) -> dict[str, NDArray[Any]]:
-    """Return one series over all parts, in the order of time, without buckets that have no value."""
-    there = [part for part in parts if key in part.series]
-    joined: dict[str, NDArray[Any]] = {
-        name: np.concatenate([part.series[key][name] for part in there]) for name in AGGREGATE_FIELDS
-    }
-    joined["starts_ms"] = np.concatenate([part.starts_ms for part in there])
-    joined["seconds"] = np.concatenate([np.full(part.starts_ms.size, part.seconds) for part in there])
-    spacing = _usual_spacing(joined["starts_ms"], np.concatenate([part.interval for part in there]))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.minimum(1.0, joined["count"] * spacing / joined["seconds"])
-    joined["coverage"] = np.where(joined["seconds"] > 0, share, np.nan)
-    order = np.argsort(joined["starts_ms"], kind="stable")
-    order = order[np.nan_to_num(joined["count"][order]) > 0]
-    return {name: values[order] for name, values in joined.items()}
-
-
-def _usual_spacing(starts_ms: NDArray[np.int64], interval: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return of each bucket the usual distance of samples on its UTC day, in seconds; NaN if unknown.
-
-    The median of the buckets' own medians, so that an outage in one of them does not count; where every
-    bucket has but one sample, the distance of the buckets.
-    """
-    days = starts_ms // (DAY_S * 1000)
-    spacing = np.full(starts_ms.size, np.nan)
-    for day in np.unique(days):
-        inside = days == day
-        known = interval[inside & np.isfinite(interval)]
-        if not known.size:
-            known = np.diff(np.sort(starts_ms[inside])) / 1000
-        if known.size:
-            spacing[inside] = np.median(known)
-    return spacing
-
-
-def _repeat(values: Sequence[str | None], sizes: Sequence[int]) -> Any:
-    """Return each value so many times, as a dictionary-encoded column."""
-    import pyarrow as pa
-
-    known = list(dict.fromkeys(value for value in values if value is not None))
-    codes = np.array([known.index(value) if value is not None else -1 for value in values], np.int32)
-    repeated = np.repeat(codes, np.array(sizes, int))
-    return pa.DictionaryArray.from_arrays(
-        pa.array(repeated, pa.int32(), mask=repeated < 0), pa.array(known, pa.string())
-    )
-
-
 def _check_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
     if unknown := [name for name in metrics if name not in METRIC_BY_NAME]:
         raise ValueError(
@@ -365,3 +243,8 @@ def _check_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
 def _check_span(since: datetime, until: datetime) -> tuple[int, int]:
     check_window(since, until)
     return int(since.timestamp()), int(np.ceil(until.timestamp()))
+
+
+def _milliseconds(moment: datetime) -> int:
+    """Return the first whole millisecond that is not before a time."""
+    return -((_EPOCH - moment) // timedelta(milliseconds=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from airflow_provider_restrack.capacity import history as reading
 from airflow_provider_restrack.capacity.history import (
     HistoryReader,
     Segment,
@@ -21,7 +23,8 @@ from airflow_provider_restrack.capacity.history import (
     find_holes,
     plan_segments,
 )
-from airflow_provider_restrack.store.tiers import DAY_S, TIERS
+from airflow_provider_restrack.store.columns import Columns, Key
+from airflow_provider_restrack.store.tiers import AGGREGATE_FIELDS, DAY_S, TIERS, Tier
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,8 +105,6 @@ class NoSession:
     ids=str,
 )
 def test_arguments_that_make_no_sense_are_refused(change: dict[str, Any], message: str) -> None:
-    from datetime import UTC, datetime, timedelta
-
     since = until = datetime(2026, 11, 24, tzinfo=UTC)
     if change.pop("naive", False):
         since = since.replace(tzinfo=None)
@@ -112,6 +113,45 @@ def test_arguments_that_make_no_sense_are_refused(change: dict[str, Any], messag
     arguments = {"hosts": "web", "metrics": "cpu_usage", "since": since, "until": until, **change}
     with pytest.raises(ValueError, match=message):
         HistoryReader(NoSession()).read(**arguments)
+
+
+class Tables:
+    """Rows of ``cpu_usage`` by table (``raw`` or a tier) and start in seconds; keeps what is asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ttls: dict[str, int] | None = None) -> None:
+        self.rows: dict[str, list[float]] = {}
+        self.asked: list[tuple[str, int, int]] = []
+        monkeypatch.setattr(reading, "read_ttls", lambda _, __, names: dict.fromkeys(names, 0) | (ttls or {}))
+        monkeypatch.setattr(reading, "RowReader", lambda _, __, tier, ___: Table(self, tier))
+
+    def read(self, since: float, until: float, resolution: str = "auto") -> list[tuple[float, int]]:
+        """Return start and length of each bucket."""
+        since, until, now = (datetime.fromtimestamp(at, tz=UTC) for at in (since, until, NOW))
+        found = HistoryReader(None).read("web", "cpu_usage", since, until, resolution, now=now)
+        return [(row["timestamp"].timestamp(), row["seconds"]) for row in found.to_pylist()]
+
+
+class Table:
+    def __init__(self, tables: Tables, tier: Tier | None) -> None:
+        self._tables, self._name = tables, tier.name if tier else "raw"
+        self._fields = AGGREGATE_FIELDS if tier else (None,)
+
+    def read(self, host: str, since_s: int, until_s: int) -> Columns:
+        self._tables.asked.append((self._name, since_s, until_s))
+        times = np.array([at for at in self._tables.rows.get(self._name, ()) if since_s <= at < until_s])
+        series = {Key("cpu_usage", None, name): np.ones(times.size) for name in self._fields}
+        return Columns((times * 1000).round().astype(np.int64), series)
+
+
+def test_a_sample_is_in_one_of_two_spans_that_touch_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = Tables(monkeypatch)
+    tables.rows["raw"] = [NOW - 60 + at for at in (0.1, 0.499, 0.5, 0.9, 1.3)]
+
+    older = tables.read(NOW - 60 + 0.25, NOW - 60 + 0.5, "raw")
+    newer = tables.read(NOW - 60 + 0.5, NOW - 60 + 1.3, "raw")
+
+    assert [at - NOW + 60 for at, _ in older] == pytest.approx([0.499], abs=1e-6)
+    assert [at - NOW + 60 for at, _ in newer] == pytest.approx([0.5, 0.9], abs=1e-6)
 
 
 def test_a_table_is_written_by_the_ending_of_its_name(tmp_path: Path) -> None:
