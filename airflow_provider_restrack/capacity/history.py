@@ -2,8 +2,9 @@
 
 A tier's table holds final buckets only, and each tier reaches back as far as its rows live. So a span is cut
 where a tier begins to expire, at a border of the coarser tier's buckets; and what a table lacks, as the
-buckets that are not final yet, is rolled up from samples as it is read. Every moment is in exactly one
-bucket.
+buckets that are not final yet, is rolled up from samples as it is read. Where there are no samples either, a
+coarser table may have the rows: one that was filled for longer, or by other runs. Every moment is in exactly
+one bucket.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +23,7 @@ from airflow_provider_restrack.capacity.buckets import (
     Part,
     build_table,
     cut_samples,
+    cut_to_spans,
     of_made,
     of_rollups,
     of_samples,
@@ -105,6 +108,7 @@ class HistoryReader:
         ttls = read_ttls(session, keyspace, tables)
         self._ttls = dict(zip(_LEVELS, (ttls[name] for name in tables), strict=True))
         self._readers: dict[tuple[str, tuple[str, ...]], RowReader] = {}
+        self._preparing = Lock()
 
     def read(
         self,
@@ -123,23 +127,25 @@ class HistoryReader:
         now_s = int((now or clock.utc_now()).timestamp())
         query = _Query(names, _milliseconds(since), _milliseconds(until), now_s)
         segments = plan_segments(*span, choose_level(*span, resolution), self._ttls, now_s)
-        # Prepared here: the threads then only read what is there.
+        # Prepared here, all but the coarser tables that are seldom asked: the threads then need not wait.
         for segment in segments:
             self._reader(segment.tier, names)
         self._reader(None, names)
 
         def read_host(host: str) -> list[Part]:
-            return [part for one in segments for part in self._read_segment(host, query, one)]
+            parts = [part for one in segments for part in self._read_segment(host, query, one)]
+            return [*parts, *self._read_coarser(host, query, segments, parts)]
 
         with ThreadPoolExecutor(min(_WORKERS, max(1, len(hosts)))) as pool:
             return build_table(list(zip(hosts, pool.map(read_host, hosts), strict=True)), names)
 
     def _reader(self, tier: Tier | None, names: tuple[str, ...]) -> RowReader:
         key = (tier.name if tier else "raw", names)
-        if key not in self._readers:
-            columns = ("interval", *names) if tier else names
-            self._readers[key] = RowReader(self._session, self._keyspace, tier, columns)
-        return self._readers[key]
+        with self._preparing:
+            if key not in self._readers:
+                columns = ("interval", *names) if tier else names
+                self._readers[key] = RowReader(self._session, self._keyspace, tier, columns)
+            return self._readers[key]
 
     def _read_segment(self, host: str, query: _Query, segment: Segment) -> Iterator[Part]:
         found = self._reader(segment.tier, query.names).read(host, segment.since_s, segment.until_s)
@@ -156,6 +162,22 @@ class HistoryReader:
             keys = list(samples.series)
             values = np.array([samples.series[key] for key in keys]).reshape(len(keys), samples.times.size)
             yield of_made(keys, roll_up(samples.times, values, tier.seconds), tier)
+
+    def _read_coarser(
+        self, host: str, query: _Query, segments: Sequence[Segment], parts: Sequence[Part]
+    ) -> Iterator[Part]:
+        """Yield what coarser tables have of the time that nothing was found of: one query each at most."""
+        starts = [part.starts_ms // 1000 for part in parts]
+        samples = [
+            int(part.starts_ms[0]) // 1000 for part in parts if not part.seconds and part.starts_ms.size
+        ]
+        for tier in TIERS if parts else ():
+            holes = plan_coarser(segments, np.concatenate(starts), tier, min([query.now_s, *samples]))
+            if holes:
+                found = self._reader(tier, query.names).read(host, holes[0][0], holes[-1][1])
+                part = of_rollups(cut_to_spans(found, holes), tier)
+                starts.append(part.starts_ms // 1000)
+                yield part
 
 
 def choose_level(since_s: int, until_s: int, resolution: str) -> int:
@@ -199,6 +221,21 @@ def plan_segments(
             older[-1] = replace(older[-1], until_s=border)
             segments = [*older, Segment(tier, border, until_s)]
     return segments
+
+
+def plan_coarser(
+    segments: Sequence[Segment], starts: NDArray[np.int64], tier: Tier, until_s: int
+) -> list[tuple[int, int]]:
+    """Return the spans of whole buckets of a tier that lie in what is read finer, where nothing was found.
+
+    :param starts: of all that was found, in seconds; none of it reaches over a bucket of the tier.
+    :param until_s: where to end: now, or the first sample, before which only older ones may have gone.
+    """
+    finer = [one for one in segments if one.tier is None or one.tier.seconds < tier.seconds]
+    if not finer:
+        return []
+    end = floor_to(min(finer[-1].until_s, until_s), tier.seconds)
+    return find_holes(starts // tier.seconds * tier.seconds, finer[0].since_s, end, tier.seconds)
 
 
 def find_holes(starts: NDArray[np.int64], since_s: int, until_s: int, bucket_s: int) -> list[tuple[int, int]]:

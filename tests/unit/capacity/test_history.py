@@ -154,6 +154,96 @@ def test_a_sample_is_in_one_of_two_spans_that_touch_within_a_second(monkeypatch:
     assert [at - NOW + 60 for at, _ in newer] == pytest.approx([0.5, 0.9], abs=1e-6)
 
 
+HOUR = 3600
+MIDNIGHT = NOW // DAY_S * DAY_S
+
+
+def test_what_the_finer_table_never_had_comes_from_the_coarser(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = Tables(monkeypatch)
+    tables.rows["1h"] = list(range(MIDNIGHT - 10 * HOUR, MIDNIGHT, HOUR))
+
+    found = tables.read(MIDNIGHT - 10 * HOUR + 600, MIDNIGHT, "5m")
+
+    # The first hour is asked for in part only.
+    assert found == [(MIDNIGHT - n * HOUR, HOUR) for n in range(9, 0, -1)]
+    assert [name for name, *_ in tables.asked] == ["5m", "raw", "1h"]
+
+
+def test_a_hole_is_filled_by_the_finest_that_has_it_and_no_moment_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tables = Tables(monkeypatch)
+    first = MIDNIGHT - 3 * DAY_S
+    everything = range(first, MIDNIGHT, 300)
+    gone = range(first + DAY_S - 2 * HOUR - 600, first + 2 * DAY_S + 600)
+    tables.rows["5m"] = [at for at in everything if at not in gone]
+    tables.rows["1h"] = [
+        at for at in range(first, MIDNIGHT, HOUR) if not first + DAY_S <= at < first + 2 * DAY_S
+    ]
+    tables.rows["1d"] = list(range(first, MIDNIGHT, DAY_S))
+
+    found = tables.read(first, MIDNIGHT, "5m")
+
+    coarse = [(at, seconds) for at, seconds in found if seconds != 300]
+    assert coarse == [
+        (first + DAY_S - 2 * HOUR, HOUR),
+        (first + DAY_S - HOUR, HOUR),
+        (first + DAY_S, DAY_S),
+    ]
+    assert all(at + seconds <= after for (at, seconds), (after, _) in itertools.pairwise(found))
+    assert [name for name, *_ in tables.asked] == ["5m", "raw", "1h", "1d"]
+
+
+def test_samples_that_are_gone_come_from_rollups(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = Tables(monkeypatch)
+    start = NOW // HOUR * HOUR - 4 * HOUR
+    tables.rows["raw"] = list(range(start + 2 * HOUR, NOW, 10))
+    tables.rows["5m"] = list(range(start, NOW - HOUR, 300))
+
+    found = tables.read(start, NOW, "raw")
+
+    assert [at for at, seconds in found if seconds] == list(range(start, start + 2 * HOUR, 300))
+    assert [name for name, *_ in tables.asked] == ["raw", "5m"]
+
+
+@pytest.mark.parametrize("resolution", ["raw", "5m", "1h", "1d"])
+def test_where_nothing_is_missing_no_other_table_is_asked(
+    monkeypatch: pytest.MonkeyPatch, resolution: str
+) -> None:
+    tables = Tables(monkeypatch)
+    tables.rows["raw"] = list(range(MIDNIGHT - 2 * DAY_S, NOW, 60))
+    for tier in TIERS:
+        tables.rows[tier.name] = list(range(MIDNIGHT - 2 * DAY_S, NOW - tier.seconds, tier.seconds))
+
+    found = tables.read(MIDNIGHT - 2 * DAY_S, NOW, resolution)
+
+    assert len(found) > 1
+    assert {name for name, *_ in tables.asked} <= {"raw", resolution}
+
+
+@given(st.data())
+def test_no_moment_is_in_two_buckets_whatever_the_tables_hold(data: st.DataObject) -> None:
+    first = MIDNIGHT - 3 * DAY_S
+    with pytest.MonkeyPatch.context() as patch:
+        life = st.sampled_from([0, DAY_S, 2 * DAY_S])
+        ttls = {f"system_metrics{name}": data.draw(life) for name in ("", "_5m", "_1h", "_1d")}
+        tables = Tables(patch, ttls)
+        for name, step in (("raw", 1800), ("5m", 300), ("1h", HOUR), ("1d", DAY_S)):
+            hidden = data.draw(st.lists(st.tuples(st.integers(0, 72), st.integers(0, 30)), max_size=3))
+            tables.rows[name] = [
+                at
+                for at in range(first, MIDNIGHT, step)
+                if not any(first + a * HOUR <= at < first + (a + b) * HOUR for a, b in hidden)
+            ]
+        since = first + data.draw(st.integers(0, 2 * DAY_S))
+
+        found = tables.read(since, MIDNIGHT, data.draw(st.sampled_from(["raw", "5m", "1h", "1d"])))
+
+    assert all(at + seconds <= after for (at, seconds), (after, _) in itertools.pairwise(found))
+    asked = [name for name, *_ in tables.asked if name != "raw"]
+    assert len(asked) <= 2 * len(TIERS)
+
+
 def test_a_table_is_written_by_the_ending_of_its_name(tmp_path: Path) -> None:
     table = pa.table({"host": ["web"], "avg": [1.5]})
 
