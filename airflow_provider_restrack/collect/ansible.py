@@ -163,7 +163,11 @@ def _take_line(group: Group, kind: str, line: str) -> None:
 
 
 def _unquote(value: str) -> str:
-    words = shlex.split(value, comments=True)
+    """Return a value without its quotes; what they do not close, as in ``it's``, is plain text to Ansible."""
+    try:
+        words = shlex.split(value, comments=True)
+    except ValueError:
+        return value
     return words[0] if len(words) == 1 else value
 
 

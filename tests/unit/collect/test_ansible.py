@@ -34,6 +34,7 @@ db
 [prod:vars]
 ansible_user=deploy
 unused = "x"
+motd=it's fine
 """
 
 YAML = """
