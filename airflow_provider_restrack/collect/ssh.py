@@ -297,6 +297,7 @@ class SshSession:
             left = deadline - clock.monotonic()
             if left <= 0:
                 raise TimeoutError(f"the host has printed {excerpt(scanner.head + stderr)!r}")
+            ended = channel.eof_received or channel.closed  # before the look for data, which precede it
             if channel.recv_ready():
                 if scanner.feed(channel.recv(_CHUNK), clock.utc_now()):
                     return stderr
@@ -305,7 +306,7 @@ class SshSession:
                 chunk = channel.recv_stderr(_CHUNK)
                 scanner.count(chunk)
                 stderr += chunk[: _STDERR_HEAD - len(stderr)]
-            elif channel.eof_received or channel.closed:
+            elif ended:
                 return stderr
             else:
                 arrived.wait(left)

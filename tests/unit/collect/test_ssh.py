@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ import paramiko
 import pytest
 
 from airflow_provider_restrack.collect.fleet import TransientError
-from airflow_provider_restrack.collect.frames import AgentRun
+from airflow_provider_restrack.collect.frames import AgentRun, FrameScanner
 from airflow_provider_restrack.collect.inventory import Target
 from airflow_provider_restrack.collect.known_hosts import HostKey, KnownHosts
 from airflow_provider_restrack.collect.sample import CollectError
@@ -174,6 +175,44 @@ def test_the_agent_counts_as_sent_before_the_host_can_run_it() -> None:
     sent_at = make_session(Target("h", "h"))._send_source(channel, time.monotonic() + 5)
 
     assert sent_at <= channel.started
+
+
+class EndingChannel:
+    """Plays a channel whose last data and end come while it is looked at, first the data."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.looks = 0
+        self.event = threading.Event()
+        self.eof_received = self.closed = False
+        self.in_buffer = self.in_stderr_buffer = self
+
+    def set_event(self, event: threading.Event) -> None:
+        self.event = event
+
+    def recv_ready(self) -> bool:
+        self.looks += 1
+        if self.looks == 1:  # nothing yet; by the next line both have come
+            self.eof_received = True
+            self.event.set()
+            return False
+        return bool(self.data)
+
+    def recv(self, _size: int) -> bytes:
+        data, self.data = self.data, b""
+        return data
+
+    def recv_stderr_ready(self) -> bool:
+        return False
+
+
+def test_data_that_come_together_with_the_end_are_read() -> None:
+    channel: Any = EndingChannel(b'S:sample {"outcome": "ok"}\n')
+    scanner = FrameScanner("S")
+
+    make_session(Target("h", "h"))._read_frames(channel, scanner, time.monotonic() + 5)
+
+    assert scanner.sample == {"outcome": "ok"}
 
 
 def test_a_session_can_be_closed_twice_and_unused() -> None:
