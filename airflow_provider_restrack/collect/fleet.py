@@ -181,11 +181,19 @@ class Fleet:
             session = self._sessions.get(job.host)
             if session is None:
                 session = self._sessions[job.host] = self._open_session(self._targets[job.host])
-            thread = threading.Thread(
-                target=_work, args=(session, job, self._answers), name=f"restrack-{job.host}", daemon=True
-            )
-            self._threads[job] = thread
+            self._start_thread(session, job)
+
+    def _start_thread(self, session: HostSession, job: Job) -> None:
+        thread = threading.Thread(
+            target=_work, args=(session, job, self._answers), name=f"restrack-{job.host}", daemon=True
+        )
+        self._threads[job] = thread
+        try:
             thread.start()
+        except RuntimeError as error:  # one host's row: the samples of the others are not to be lost
+            del self._threads[job]
+            session.close()
+            self._answers.put(_Answer(job, _explain_lack(job, error), clock.utc_now(), clock.monotonic()))
 
     def _take_answers(self) -> None:
         now = clock.monotonic()
@@ -346,8 +354,23 @@ def _work(session: HostSession, job: Job, answers: queue.SimpleQueue[_Answer | N
     except TimeoutError as error:
         result = CollectError("timeout", f"no sample within host_timeout ({error})")
     except Exception as error:  # one host's surprise is that host's row; the log has the rest
-        log.exception("%s: unexpected error", job.host)
-        result = CollectError("parse_error", f"unexpected {type(error).__name__}: {error}")
+        if _is_lack_of_threads(error):
+            result = _explain_lack(job, error)
+        else:
+            log.exception("%s: unexpected error", job.host)
+            result = CollectError("parse_error", f"unexpected {type(error).__name__}: {error}")
     answers.put(_Answer(job, result, clock.utc_now(), clock.monotonic()))
     if job.last or isinstance(result, CollectError):
         session.close()
+
+
+def _is_lack_of_threads(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and "start new thread" in str(error)
+
+
+def _explain_lack(job: Job, error: Exception) -> TransientError:
+    return TransientError(
+        "unreachable",
+        f"{job.host}: not asked, as this worker cannot start more threads ({error}): lower concurrency, or"
+        " raise its limits (ulimit -u, the container's pids)",
+    )

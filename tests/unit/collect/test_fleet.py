@@ -261,6 +261,40 @@ def test_samples_are_json() -> None:
     assert json.loads(json.dumps(result.samples, allow_nan=False)) == result.samples
 
 
+class ScarceThread(threading.Thread):
+    """Plays a worker that has no thread for one of its hosts."""
+
+    def start(self) -> None:
+        if self.name == "restrack-late":
+            raise RuntimeError("can't start new thread")
+        super().start()
+
+
+def lack_thread(_session: FakeSession) -> Reading:
+    """Play Paramiko, which needs another thread for its connection."""
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_host_for_which_there_is_no_thread_has_a_row_and_the_others_their_samples(
+    soon: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(threading, "Thread", ScarceThread)
+    late, half = ([FakeSession(answer), FakeSession(answer)] for answer in (READING, lack_thread))
+
+    result = make_fleet({"a": [FakeSession(READING)], "late": late, "half": half}).run()
+
+    rows = {row["host"]: row for row in result.samples}
+    assert {host: row["outcome"] for host, row in rows.items()} == {
+        "a": "ok",
+        "late": "unreachable",
+        "half": "unreachable",
+    }
+    assert all("lower concurrency" in rows[host]["error"] for host in ("late", "half"))
+    assert "(at the second attempt)" in rows["late"]["error"]
+    assert [session.calls for session in late] == [["close"], ["close"]]
+    assert not any(record.exc_info for record in caplog.records)
+
+
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make second attempts follow at once."""
