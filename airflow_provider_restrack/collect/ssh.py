@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from airflow_provider_restrack.collect.known_hosts import (
 )
 from airflow_provider_restrack.collect.sample import CollectError, Reading, excerpt
 from airflow_provider_restrack.collect.ssh_config import build_proxy_argv
+from airflow_provider_restrack.collect.ssh_errors import RESOLVE, explain_error
 from airflow_provider_restrack.collect.transport import (
     CountedSocket,
     HostKeyJudge,
@@ -58,7 +58,6 @@ _IDLE_CHECK_S = 5.0
 _MAX_SESSION_BYTES = MAX_OUTPUT_BYTES + 1024 * 1024
 # OpenSSH sends the exit status right after the end of output.
 _EXIT_STATUS_WAIT_S = 2.0
-_RESOLVE = "resolve the name"
 _PARAMIKO_ERRORS = (paramiko.SSHException, EOFError, OSError, UnicodeError)
 
 
@@ -208,7 +207,7 @@ class SshSession:
 
     def _dial(self, until: float) -> CountedSocket:
         address, port = self._target.address, self._port
-        with self._mapped(_RESOLVE, until):
+        with self._mapped(RESOLVE, until):
             infos = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
         for position, (family, kind, protocol, _, destination) in enumerate(infos):
             with self._mapped("connect", until):
@@ -352,45 +351,6 @@ class SshSession:
         if self._socket is None or self._socket.allowed >= 0:
             return None
         return CollectError("parse_error", f"{self.where}: cut off, as it sent more than any sample takes")
-
-
-def explain_error(error: Exception, step: str, where: str, conn_id: str, *, timed_out: bool) -> CollectError:
-    """Decide what an error of Paramiko or of a socket means for the row of a host.
-
-    :param step: what was being done, as a verb.
-    :param timed_out: whether the time for it is over: Paramiko then reports whatever it waited for.
-    """
-    # It can quote what the host sent in the place of a banner.
-    said = excerpt(str(error).encode("utf-8", "replace")) or type(error).__name__
-    if timed_out:
-        return CollectError(
-            "timeout", f"{where}: could not {step} in time ({said}): see connect_timeout and host_timeout"
-        )
-    if isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in said:
-        return CollectError(
-            "auth_failed",
-            f"{where}: login refused ({said}): check the user, key or password of connection {conn_id!r} and"
-            " authorized_keys on the host",
-        )
-    if step == _RESOLVE or isinstance(error, socket.gaierror):
-        is_passing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
-        return (TransientError if is_passing else CollectError)(
-            "unreachable", f"{where}: name not resolved ({said}): check it, or give an address"
-        )
-    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
-        said += "; it is this worker that has too many: lower concurrency, or raise its limit (ulimit -n)"
-    if "banner" in said:
-        said += "; a server with too many logins at once does that: see its MaxStartups, or lower concurrency"
-    kind = TransientError if _may_pass(error) else CollectError
-    return kind("unreachable", f"{where}: could not {step}: {said}")
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether another attempt may succeed: the connection failed, and not what was said over it."""
-    if isinstance(error, OSError | EOFError | paramiko.ChannelException):
-        return True
-    # Paramiko has no types for these.
-    return any(part in str(error) for part in ("banner", "session", "Channel closed"))
 
 
 if logging.getLogger(_PARAMIKO_LOG).level == logging.NOTSET:

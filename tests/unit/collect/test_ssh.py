@@ -16,8 +16,9 @@ from airflow_provider_restrack.collect.frames import AgentRun, FrameScanner
 from airflow_provider_restrack.collect.inventory import Target
 from airflow_provider_restrack.collect.known_hosts import HostKey, KnownHosts
 from airflow_provider_restrack.collect.sample import CollectError
-from airflow_provider_restrack.collect.ssh import SshPolicy, SshSession, explain_error
+from airflow_provider_restrack.collect.ssh import SshPolicy, SshSession
 from airflow_provider_restrack.collect.ssh_config import read_ssh_config
+from airflow_provider_restrack.collect.ssh_errors import explain_error
 
 KEY = HostKey("ssh-ed25519", "AAAA")
 
