@@ -230,7 +230,7 @@ class SshSession:
             return build_proxy_argv(options, self._port, self._username)
         except ValueError as error:
             raise CollectError(
-                "unreachable", f"{self.where}: ProxyCommand {options.bastion!r} of ~/.ssh/config: {error}"
+                "unreachable", f"{self.where}: its ProxyCommand or ProxyJump of ~/.ssh/config: {error}"
             ) from error
 
     def _start_proxy(self, argv: list[str]) -> CountedSocket:
@@ -244,9 +244,9 @@ class SshSession:
                     argv, stdin=theirs.fileno(), stdout=theirs.fileno()
                 )
             except (OSError, ValueError) as error:
-                raise CollectError(
+                raise CollectError(  # without the arguments, which can hold passwords and tokens
                     "unreachable",
-                    f"{self.where}: ProxyCommand {' '.join(argv)!r} of ~/.ssh/config: {error}",
+                    f"{self.where}: {argv[0]!r}, its ProxyCommand of ~/.ssh/config: {_reason_of(error)}",
                 ) from error
         return sock
 
@@ -351,6 +351,11 @@ class SshSession:
         if self._socket is None or self._socket.allowed >= 0:
             return None
         return CollectError("parse_error", f"{self.where}: cut off, as it sent more than any sample takes")
+
+
+def _reason_of(error: Exception) -> str:
+    """Return why a program was not started: what is said beside it is the program's own name."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
 
 
 if logging.getLogger(_PARAMIKO_LOG).level == logging.NOTSET:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import paramiko
@@ -20,17 +20,17 @@ _TOKEN = re.compile(r"%(.)")
 class HostOptions:
     """What the configuration says of one host.
 
-    :ivar bastion: the ProxyCommand or ProxyJump as it is written: the same text is the same bastion.
+    :ivar proxy_command: as it is written, with what it holds of passwords and tokens: not to be shown.
     """
 
     hostname: str
-    proxy_command: str | None = None
+    proxy_command: str | None = field(default=None, repr=False)
     proxy_jump: str | None = None
     identity_file: str | None = None
 
     @property
     def bastion(self) -> str | None:
-        """What logins to the host pass through."""
+        """What logins to the host pass through: the same text is the same bastion; not to be shown either."""
         return self.proxy_command or self.proxy_jump
 
 

@@ -226,16 +226,32 @@ def test_a_session_can_be_closed_twice_and_unused() -> None:
         session.collect(time.monotonic() - 1)
 
 
-def test_a_proxy_command_that_is_missing_is_named(tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        pytest.param(
+            "/no/such/relay --token sesame %h %p", "'/no/such/relay', its ProxyCommand", id="missing"
+        ),
+        pytest.param("relay --token 'sesame %h", "its ProxyCommand", id="quotes"),
+        pytest.param("relay --token sesame %z", "%z is not known", id="token"),
+        pytest.param("relay\0 --token sesame", "null byte", id="null"),
+    ],
+)
+def test_a_proxy_command_that_cannot_be_started_is_named_without_its_secrets(
+    command: str, said: str, tmp_path: Any
+) -> None:
     config = tmp_path / "config"
-    config.write_text("Host *\n  ProxyCommand /no/such/relay %h %p\n")
+    config.write_text(f"Host *\n  ProxyCommand {command}\n")
     session = make_session(Target("h", "10.0.0.1"), make_policy(ssh_config=read_ssh_config(config)))
 
-    with pytest.raises(CollectError, match=r"/no/such/relay 10\.0\.0\.1 22") as caught:
+    with pytest.raises(CollectError) as caught:
         session.collect(time.monotonic() + 5)
 
     session.close()
     assert caught.value.outcome == "unreachable"
+    assert said in str(caught.value)
+    assert "~/.ssh/config" in str(caught.value)
+    assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,10 @@ def test_the_first_key_of_a_host_is_taken(tmp_path: Path) -> None:
 
     assert options_of(tmp_path / "config", text).identity_file == "/keys/a"
     assert options_of(tmp_path / "config", "Host other\n").identity_file is None
+
+
+def test_a_command_with_a_secret_stays_out_of_the_repr(tmp_path: Path) -> None:
+    options = options_of(tmp_path / "config", "Host *\n  ProxyCommand relay --token sesame %h\n")
+
+    assert "sesame" in str(options.bastion)
+    assert "sesame" not in repr(options)
