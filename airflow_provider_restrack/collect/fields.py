@@ -96,10 +96,13 @@ def rate(first, last, elapsed):
 
 
 def rates_of(first, last, key, elapsed):
-    """Return the rates of one counter of the devices that both snapshots have, None if they are unknown."""
+    """Return the rates of one counter of the devices that both snapshots have, None if they are unknown.
+
+    A system need not have each: macOS and OpenBSD know no busy time, and JSON brings no nulls.
+    """
     if first is None or last is None:
         return None
-    rates = {name: rate(first[name][key], last[name][key], elapsed) for name in last if name in first}
+    rates = {name: rate(first[name].get(key), last[name].get(key), elapsed) for name in last if name in first}
     rates = {name: value for name, value in rates.items() if value is not None}
     return rates if rates or not last else None
 

@@ -40,7 +40,7 @@ def rates_since(previous: Mapping[str, Any] | None, payload: Mapping[str, Any]) 
 
     All of them are null without previous counters and after a reboot. The CPU's are with another set of CPUs;
     a rate whose counter went back, or that of a disk or interface that was not there before, is null too, and
-    so is the total that it belongs to.
+    so is the total that it belongs to. A section that cannot be read makes the sample ``partial``.
 
     :param previous: what ``counters_of`` returned for the sample before.
     """
@@ -48,13 +48,25 @@ def rates_since(previous: Mapping[str, Any] | None, payload: Mapping[str, Any]) 
     before = dict(previous or {}) if is_same_boot(previous, now) else {}
     if _cores(before) != _cores(now):
         before.pop("cpu", None)
-    rates, _ = fields.build(before, now)
-    rates = {name: value for name, value in rates.items() if name not in _AS_MEASURED}
+    built, problems = fields.build(before, now)
+    rates = {name: value for name, value in built.items() if name not in _AS_MEASURED}
     for section, totals in _TOTALS.items():
         for counter, name in totals.items():
             if not _is_whole(before.get(section) or {}, now.get(section) or {}, counter):
                 rates[name] = None
-    return {**rates, "window_seconds": fields.build(before, now)[0]["window_seconds"]}
+    return {**rates, "window_seconds": built["window_seconds"], **_tell(problems, payload)}
+
+
+def _tell(problems: list[str], payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outcome and error of a sample to which problems of its rates are added."""
+    if not problems:
+        return {}
+    said = [part for part in str(payload.get("error") or "").split("; ") if part]
+    outcome = payload.get("outcome")
+    return {
+        "outcome": "partial" if outcome == "ok" else outcome,
+        "error": "; ".join(dict.fromkeys(said + problems)),
+    }
 
 
 def is_same_boot(previous: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:

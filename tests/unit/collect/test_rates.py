@@ -114,6 +114,34 @@ def test_an_interface_without_a_start_is_null_and_so_is_the_total(
     assert rates["cpu_usage"] == 25.0
 
 
+def test_a_system_that_knows_no_busy_time_has_the_other_rates_of_its_disks() -> None:
+    first, last = (
+        payload(n, counters={"disk_io": {"disk0": {"read": 600 * n, "write": 0, "once": True}}})
+        for n in (1, 2)
+    )
+
+    rates = between(first, last)
+
+    assert (rates["disk_io_read"], rates["device_read"]) == (2.0, {"disk0": 2.0})
+    assert (rates["disk_io_busy"], rates["device_busy"]) == (None, None)
+    assert "outcome" not in rates
+
+
+def test_counters_that_make_no_sense_make_the_sample_partial_and_say_so() -> None:
+    broken = {"network": {"eth0": {"once": True}}}
+    last = payload(2, counters=broken, outcome="ok", error=None)
+    again = payload(2, counters=broken, outcome="partial", error="tasks: gone; network: KeyError 'recv'")
+
+    rates = [between(payload(1), each) for each in (last, again)]
+
+    assert [each["outcome"] for each in rates] == ["partial", "partial"]
+    assert [each["error"] for each in rates] == [
+        "network: KeyError 'recv'",
+        "tasks: gone; network: KeyError 'recv'",
+    ]
+    assert (rates[0]["network_io_recv"], rates[0]["cpu_usage"]) == (None, 25.0)
+
+
 class FakeSession:
     """Gives readings one after the other."""
 
