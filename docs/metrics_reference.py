@@ -58,7 +58,8 @@ DEFINITIONS: tuple[tuple[str, str, str], ...] = (
     (
         "cpu_usage cpu_core_usage",
         "100 × Δ busy / Δ total; busy = user + nice + system + irq + softirq + steal,"
-        " total = busy + idle + iowait; guest time is within user and nice; null if a part of busy went back",
+        " total = busy + idle + iowait; guest time is within user and nice; null, as all shares,"
+        " if a part of busy went back or the set of CPUs changed",
         "`/proc/stat`, line `cpu`, and `cpu0` … for each core",
     ),
     ("cpu_user", "100 × Δ (user + nice) / Δ total", "`/proc/stat`"),
@@ -94,20 +95,27 @@ DEFINITIONS: tuple[tuple[str, str, str], ...] = (
     ("inode_usage", "100 × (inodes − free) / inodes; none where a filesystem counts none", "`statvfs`"),
     (
         "disk_io_read disk_io_write device_read device_write",
-        "Δ sectors × 512 / window; a total is the sum over the devices that count once",
+        "Δ sectors × 512 / window; a total is the sum over the devices that count once, null if one of them"
+        " went back or was not there before",
         "`/proc/diskstats`, fields 6 and 10",
     ),
     (
         "disk_io_busy device_busy",
-        "100 × Δ milliseconds with I/O in flight / window, at most 100; the greatest of the devices",
+        "100 × Δ milliseconds with I/O in flight / window, at most 100; the greatest of the devices, null"
+        " as their sums are",
         "`/proc/diskstats`, field 13 (iostat's %util)",
     ),
     (
         "network_io_recv network_io_sent interface_recv interface_sent",
-        "Δ bytes / window; a total is the sum over the interfaces that count once",
+        "Δ bytes / window; a total is the sum over the interfaces that count once, null if one of them went"
+        " back or was not there before",
         "`/proc/net/dev`",
     ),
-    ("network_errors network_drops", "Δ (received + sent) / window", "`/proc/net/dev`, errs and drop"),
+    (
+        "network_errors network_drops",
+        "Δ (received + sent) / window; null as the sum of bytes is",
+        "`/proc/net/dev`, errs and drop",
+    ),
     ("process_count", "directories that are numbers; null where a user sees only his own", "`/proc`"),
     ("process_running process_blocked", "procs_running, procs_blocked", "`/proc/stat`"),
     ("open_files", "first number", "`/proc/sys/fs/file-nr`"),

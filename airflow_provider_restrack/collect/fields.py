@@ -112,6 +112,13 @@ def counted(last):
     return {name: counters for name, counters in (last or {}).items() if counters["once"]}
 
 
+def parts_of(rates, last):
+    """Return the rates that make a total; none if one of them is unknown: the rest would be too low."""
+    names = counted(last)
+    known = [rates[name] for name in names if name in (rates or {})]
+    return known if len(known) == len(names) else []
+
+
 def sum_of(values):
     """Return the sum of the known values, None of nothing: what was not measured is not zero."""
     known = [value for value in values if value is not None]
@@ -139,8 +146,9 @@ def shares_of(first, last):
 def _build_cpu(first, last, _elapsed):
     was, cores = (first or {}).get("cores") or {}, (last or {}).get("cores") or {}
     times = (last or {}).get("total") or {}
-    shares = shares_of((first or {}).get("total") or {}, times)
-    usages = [shares_of(was[n], cores[n]).get("usage") for n in cores] if list(was) == list(cores) else []
+    same = list(was) == list(cores)  # the total of another set of CPUs has grown by what one had before
+    shares = shares_of((first or {}).get("total") or {}, times) if same else {}
+    usages = [shares_of(was[n], cores[n]).get("usage") for n in cores] if same else []
     return {
         "cpu_usage": shares.get("usage"),
         "cpu_user": sum_of(shares.get(part) for part in ("user", "nice")),
@@ -159,9 +167,9 @@ def _build_disk_io(first, last, elapsed):
     busy = None if busy is None else {name: percent(share, 1) for name, share in busy.items()}
     counters = counted(last)
     return {
-        "disk_io_read": sum_of((read or {}).get(name) for name in counters),
-        "disk_io_write": sum_of((write or {}).get(name) for name in counters),
-        "disk_io_busy": max((busy[name] for name in counters if name in (busy or {})), default=None),
+        "disk_io_read": sum_of(parts_of(read, last)),
+        "disk_io_write": sum_of(parts_of(write, last)),
+        "disk_io_busy": max(parts_of(busy, last), default=None),
         "device_read": read,
         "device_write": write,
         "device_busy": busy,
@@ -175,10 +183,10 @@ def _build_network(first, last, elapsed):
     recv, sent, errors, drops = (rates_of(first, last, key, elapsed) for key in keys)
     counters = counted(last)
     return {
-        "network_io_recv": sum_of((recv or {}).get(name) for name in counters),
-        "network_io_sent": sum_of((sent or {}).get(name) for name in counters),
-        "network_errors": sum_of((errors or {}).get(name) for name in counters),
-        "network_drops": sum_of((drops or {}).get(name) for name in counters),
+        "network_io_recv": sum_of(parts_of(recv, last)),
+        "network_io_sent": sum_of(parts_of(sent, last)),
+        "network_errors": sum_of(parts_of(errors, last)),
+        "network_drops": sum_of(parts_of(drops, last)),
         "interface_recv": recv,
         "interface_sent": sent,
         "network_recv_bytes": sum_of(c["recv"] for c in counters.values()),

@@ -46,14 +46,8 @@ def rates_since(previous: Mapping[str, Any] | None, payload: Mapping[str, Any]) 
     """
     now = counters_of(payload) or {}
     before = dict(previous or {}) if is_same_boot(previous, now) else {}
-    if _cores(before) != _cores(now):
-        before.pop("cpu", None)
     built, problems = fields.build(before, now)
     rates = {name: value for name, value in built.items() if name not in _AS_MEASURED}
-    for section, totals in _TOTALS.items():
-        for counter, name in totals.items():
-            if not _is_whole(before.get(section) or {}, now.get(section) or {}, counter):
-                rates[name] = None
     return {**rates, "window_seconds": built["window_seconds"], **_tell(problems, payload)}
 
 
@@ -76,17 +70,6 @@ def is_same_boot(previous: Mapping[str, Any] | None, now: Mapping[str, Any]) -> 
     return bool(previous.get("boot_id") == now.get("boot_id") and previous["clock"] < now["clock"])
 
 
-_TOTALS: Mapping[str, Mapping[str, str]] = {
-    "disk_io": {"read": "disk_io_read", "write": "disk_io_write", "busy": "disk_io_busy"},
-    "network": {
-        "recv": "network_io_recv",
-        "sent": "network_io_sent",
-        "errors": "network_errors",
-        "drops": "network_drops",
-    },
-}
-
-
 def _shorten(cores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Return busy and idle seconds of each CPU: no more is reported of a single one, and there are many."""
     return {
@@ -96,22 +79,6 @@ def _shorten(cores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, fl
         }
         for name, times in cores.items()
     }
-
-
-def _cores(counters: Mapping[str, Any]) -> list[str]:
-    return list((counters.get("cpu") or {}).get("cores") or {})
-
-
-def _is_whole(before: Mapping[str, Any], now: Mapping[str, Any], counter: str) -> bool:
-    """Whether a counter of all that makes a total was there before, and did not go back."""
-    return all(
-        name in before
-        and before[name].get(counter) is not None
-        and values.get(counter) is not None
-        and values[counter] >= before[name][counter]
-        for name, values in now.items()
-        if values.get("once")
-    )
 
 
 class CounterStore:
