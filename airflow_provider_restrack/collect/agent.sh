@@ -64,6 +64,14 @@ show() { # FILE...
   done
 }
 
+show_connections() { # FILE...: the first line and what parse_tcp counts; of many sockets all would be megabytes
+  for file; do
+    [ -r "/$file" ] || continue
+    printf '\n%s:file %s\n' "$mark" "$file"
+    sed -n '1p;/ 01 /s/.*/ 01 /p' "/$file" 2>/dev/null || printf '\n%s:lost\n' "$mark"
+  done
+}
+
 show_levels() { # DIRECTORY PATH NAME...: the files of these names there and in all directories above
   top=$1
   level=${2%/}
@@ -110,7 +118,8 @@ show_counters() {
 }
 
 show_states() {
-  show proc/meminfo proc/loadavg proc/sys/kernel/random/boot_id proc/sys/fs/file-nr proc/net/tcp proc/net/tcp6 \
+  show_connections proc/net/tcp proc/net/tcp6
+  show proc/meminfo proc/loadavg proc/sys/kernel/random/boot_id proc/sys/fs/file-nr \
     proc/pressure/cpu proc/pressure/memory proc/pressure/io proc/self/mounts
   printf '\n%s:units %s\n' "$mark" \
     "$(getconf CLK_TCK 2>/dev/null || echo 100) $(getconf PAGESIZE 2>/dev/null || read_page_size)"

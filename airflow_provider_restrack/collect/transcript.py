@@ -29,7 +29,7 @@ class Transcript(agent.Procfs):
         self.files: dict[str, str] = {}
         self.units: list[str] = []
         self.probes: dict[str, list[str]] = {}
-        self._children: dict[str, list[str]] = defaultdict(list)
+        self._children: dict[str, dict[str, None]] = defaultdict(dict)  # in order
 
     def text(self, path: str) -> str:
         """Return the text of a file."""
@@ -40,14 +40,14 @@ class Transcript(agent.Procfs):
 
     def names(self, path: str) -> list[str]:
         """Return the names in a directory."""
-        return self._children.get(path, [])
+        return list(self._children.get(path, ()))
 
     def add_names(self, paths: Iterable[str]) -> None:
         """Take paths of files and directories; where the shell found nothing, its pattern stands for it."""
         for path in paths:
             folder, _, name = path.strip("/").rpartition("/")
-            if name and "*" not in path and name not in self._children[folder]:
-                self._children[folder].append(name)
+            if name and "*" not in path:
+                self._children[folder][name] = None
 
     def clock(self) -> float | None:
         """Return the seconds since the host booted."""

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -184,3 +185,36 @@ def test_the_script_and_the_agent_give_the_same_sample_of_a_recorded_machine(
     differing = {key: (of_agent[key], of_script[key]) for key in same if of_agent[key] != of_script[key]}
     assert differing == {}
     shutil.rmtree(folder)
+
+
+def test_a_host_of_many_connections_prints_only_what_is_counted(tmp_path: Path, tools: Path) -> None:
+    folder = assemble(CASES / "plain", tmp_path / "machine") / "1"
+    tcp = folder / "proc/net/tcp"
+    head, *lines = tcp.read_text().splitlines(keepends=True)
+    before = sum(" 01 " in line for line in lines)
+    waiting, established = (
+        f"  99: 0100007F:9C40 0200007F:0050 {state} 00000000:00000000 00:00000000 00000000 0 0 7{' ' * 56}\n"
+        for state in ("06", "01")
+    )
+    tcp.write_text(head + "".join(lines) + waiting * 50_000 + established * 3)
+
+    text = print_snapshot(folder, tools)
+
+    assert len(text) < 64 * 1024
+    assert text.count(" 01 \n") >= before + 3
+    sample = read_transcript(f"\n{text}\n{text}".encode(), "S")
+    assert sample["tcp_connections"] == before + 3 + tcp6_of(folder)
+
+
+def tcp6_of(folder: Path) -> int:
+    return (folder / "proc/net/tcp6").read_text().count(" 01 ")
+
+
+def test_many_names_are_taken_in_no_more_than_a_moment() -> None:
+    source = Transcript()
+    started = time.perf_counter()
+
+    source.add_names([f"/proc/{number}" for number in range(60_000)] * 2)
+
+    assert source.names("proc") == [str(number) for number in range(60_000)]
+    assert time.perf_counter() - started < 5  # in the square of their number it would be a minute
