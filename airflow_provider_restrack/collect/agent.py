@@ -42,6 +42,10 @@ OTHER_INTERFACE_PREFIXES = """
 br- cali cilium_ cni docker erspan flannel fwbr fwln fwpr genev gre ifb ip6_vti ip6gre ip6tnl ip_vti kube-
 lxcbr lxdbr nodelocaldns ovs- podman sit tailscale tap tun utun veth virbr vmbr vnet vxlan weave wg zt
 """
+# Their bytes pass another interface too, if there is one: ends of containers in the clouds' networks and
+# Cilium's, PPP, IPsec; and on BSD, macOS and illumos, where no /sys/class/net tells what stands on what.
+CARRIED_INTERFACE_PREFIXES = ("azv", "eni", "gke", "ipsec", "lxc", "ppp", "vti", "xfrm")
+CARRIED_WITHOUT_SYS = ("aggr", "bond", "carp", "epair", "lagg", "trunk", "vlan")
 
 
 def lines_of(text, path):
@@ -198,6 +202,15 @@ def pick_interfaces(names):
     return [n for n in names if n not in others and n.rpartition(".")[0] not in names]
 
 
+def drop_carried(names, counters, prefixes):
+    """Return the interfaces without those that another one carries, as their names tell.
+
+    All are kept where no other one has had a byte: the link can be ppp0 alone, beside a card without a cable.
+    """
+    others = [n for n in names if not n.startswith(prefixes)]
+    return others if any(counters[n]["recv"] or counters[n]["sent"] for n in others) else names
+
+
 class Procfs:
     """A snapshot's source: files of /proc and /sys below ``root``, each read once, and what went wrong."""
 
@@ -283,6 +296,8 @@ class Procfs:
         lower, sums = self._links(interfaces if self.patterns else usual)
         members = {member for name in sums for member in lower[name]}
         usual = [n for n in usual if n not in members and (n in sums or n not in lower)]
+        prefixes = () if sums or self.names("sys/class/net") else CARRIED_WITHOUT_SYS
+        usual = drop_carried(usual, interfaces, CARRIED_INTERFACE_PREFIXES + prefixes)
         return self._count_once("interfaces", interfaces, usual, lower, sums)
 
     def _links(self, names):

@@ -111,9 +111,9 @@ show_counters() {
   show_cgroups
   # Names without their files: what disks and interfaces stand on, and the processes.
   printf '\n%s:names\n' "$mark"
-  printf '%s\n' /sys/block/* /sys/block/*/slaves/* /sys/class/net/*/lower_* /sys/class/net/*/slave_* \
-    /sys/class/net/*/bonding /sys/class/net/*/device /sys/class/net/*/bridge /proc/net/vlan/* \
-    /proc/net/bonding/* /proc/[0-9]*
+  printf '%s\n' /sys/block/* /sys/block/*/slaves/* /sys/class/net/* /sys/class/net/*/lower_* \
+    /sys/class/net/*/slave_* /sys/class/net/*/bonding /sys/class/net/*/device /sys/class/net/*/bridge \
+    /proc/net/vlan/* /proc/net/bonding/* /proc/[0-9]*
   for bond in /proc/net/bonding/*; do show "${bond#/}"; done
 }
 

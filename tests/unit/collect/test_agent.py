@@ -74,6 +74,17 @@ class MacPsutil:
         return [Partition("/dev/disk1s1", "/", "apfs"), Partition("devfs", "/dev", "devfs")]
 
 
+class BsdPsutil(MacPsutil):
+    """psutil on a system whose cards and jails are given."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+
+    def net_io_counters(self, *, pernic: bool, nowrap: bool) -> dict[str, Traffic]:
+        return {name: Traffic(500 * self.ticks, 500, 0, 0, 0, 0) for name in self.names}
+
+
 class Broken:
     """A psutil of which everything raises."""
 
@@ -230,6 +241,25 @@ def test_a_system_without_proc_gives_what_psutil_knows_and_null_for_the_rest(tmp
     unknown = ["cpu_iowait", "cpu_steal", "device_busy", "disk_io_busy", "swap_in", "boot_id", "open_files"]
     unknown += ["process_running", "tcp_connections", "pressure_cpu", "container_cpu_usage"]
     assert [name for name in unknown if sample[name] is not None] == []
+
+
+@pytest.mark.parametrize(
+    ("names", "counted"),
+    [
+        pytest.param("lo0 em0 em1 lagg0 lagg0.7 vlan7 epair0a bridge0 carp1", "em0 em1", id="freebsd"),
+        pytest.param("lo0 em0 em1 trunk0 aggr0 vlan7", "em0 em1", id="openbsd"),
+        pytest.param("lo0 en0 bond0 vlan0 bridge0", "en0", id="macos"),
+        pytest.param("lo0 epair0b", "epair0b", id="jail"),
+        pytest.param("lo0 ppp0", "ppp0", id="modem"),
+    ],
+)
+def test_without_sys_names_tell_which_interfaces_stand_on_others(
+    names: str, counted: str, tmp_path: Path
+) -> None:
+    sample = measure_with(BsdPsutil(*names.split()), str(tmp_path))
+
+    assert list(sample["interface_sent"]) == counted.split()
+    assert sample["network_recv_bytes"] == 500 * len(counted.split())
 
 
 def test_where_psutil_fails_the_files_of_proc_stand_in() -> None:

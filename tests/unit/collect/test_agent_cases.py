@@ -104,6 +104,7 @@ def whole(case: str, patterns: Sequence[tuple[str, str]], folder: Path) -> dict[
         ("bond_and_vlan", "interfaces", "network_io_recv", "interface_recv"),
         ("bond_and_vlan_without_sys", "interfaces", "network_io_recv", "interface_recv"),
         ("hyper_v_card", "interfaces", "network_io_recv", "interface_recv"),
+        ("carried_interfaces", "interfaces", "network_io_recv", "interface_recv"),
     ],
 )
 def test_where_all_is_included_the_total_is_still_that_of_the_default(
