@@ -29,6 +29,7 @@ from airflow_provider_restrack.collect.known_hosts import (
     Match,
     host_key_name,
 )
+from airflow_provider_restrack.collect.lean import may_compress
 from airflow_provider_restrack.collect.sample import CollectError, Reading, excerpt
 from airflow_provider_restrack.collect.ssh_config import build_proxy_argv
 from airflow_provider_restrack.collect.ssh_errors import RESOLVE, explain_error
@@ -194,7 +195,7 @@ class SshSession:
                 timeout=left,
                 banner_timeout=left,
                 auth_timeout=left,
-                compress=self._policy.compress,
+                compress=self._policy.compress and may_compress(),
                 look_for_keys=self._policy.look_for_keys,
                 disabled_algorithms=self._policy.disabled_algorithms,
                 transport_factory=TransportFactory(match, self._policy.ciphers, self._policy.conn_id),
@@ -316,8 +317,10 @@ class SshSession:
         channel.status_event.wait(_EXIT_STATUS_WAIT_S)
         transport = channel.get_transport()
         if not transport.is_active():
+            reason = excerpt(str(transport.get_exception() or "").encode("utf-8", "replace"))
             return self._explain_flood() or TransientError(
-                "unreachable", f"{self.where}: the connection dropped while the agent ran"
+                "unreachable",
+                f"{self.where}: the connection dropped while the agent ran{reason and f' ({reason})'}",
             )
         status = channel.recv_exit_status() if channel.exit_status_ready() else None
         return explain_silence(scanner, status, stderr, self._run.python)

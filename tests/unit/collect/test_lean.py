@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
+import tracemalloc
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,13 @@ import paramiko
 import pytest
 
 from airflow_provider_restrack.collect import lean
-from airflow_provider_restrack.collect.lean import LeanTransport, SharedCompressor, choose_transport
+from airflow_provider_restrack.collect.lean import (
+    BoundedDecompressor,
+    LeanTransport,
+    SharedCompressor,
+    choose_transport,
+    may_compress,
+)
 from airflow_provider_restrack.collect.tiers import read_agent_source
 
 if TYPE_CHECKING:
@@ -53,6 +60,58 @@ def test_a_peer_reads_each_packet_when_it_has_come(packets: list[bytes]) -> None
     assert [peer.decompress(compress(packet)) for packet in packets] == packets
 
 
+@pytest.mark.parametrize("level", [1, 9])
+def test_each_packet_of_a_peer_is_read_when_it_has_come(level: int) -> None:
+    peer, read = zlib.compressobj(level), BoundedDecompressor()
+    packets = [b"x", b"", b"y" * 32768, read_agent_source(), *[bytes(32768)] * 240, b"end"]
+
+    sent = [peer.compress(packet) + peer.flush(zlib.Z_SYNC_FLUSH) for packet in packets]
+
+    assert [read(data) for data in sent] == packets
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(zlib.compress(bytes(64 << 20), 9), id="bomb"),
+        pytest.param(zlib.compress(bytes(300 << 10)), id="somewhat-too-large"),
+        pytest.param(b"no zlib at all", id="garbage"),
+    ],
+)
+def test_a_packet_that_would_grow_beyond_measure_ends_the_connection(sent: bytes) -> None:
+    tracemalloc.start()
+    with pytest.raises(paramiko.SSHException, match="compressed packet"):
+        BoundedDecompressor()(sent)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 4 << 20
+
+
+def test_many_packets_that_grow_a_thousandfold_end_the_connection() -> None:
+    peer, read = zlib.compressobj(9), BoundedDecompressor()
+    sent = [peer.compress(bytes(250_000)) + peer.flush(zlib.Z_SYNC_FLUSH) for _ in range(100)]
+    kept: list[bytes] = []
+
+    with pytest.raises(paramiko.SSHException, match="more than any sample"):
+        kept.extend(map(read, sent))
+
+    assert 8 << 20 < sum(map(len, kept)) < 20 << 20
+
+
+@pytest.mark.parametrize(("compress", "offered"), [(True, ("zlib@openssh.com", "none")), (False, ("none",))])
+def test_compression_is_offered_from_the_login_on_and_never_before_the_host_is_known(
+    compress: bool, offered: tuple[str, ...], open_transport: Callable[..., Any]
+) -> None:
+    transport = open_transport(LeanTransport)
+
+    transport.use_compression(compress=compress)
+
+    assert transport.preferred_compression == offered
+    assert set(transport._compression_info) == {"zlib@openssh.com", "none"}
+    assert transport._compression_info["zlib@openssh.com"][1] is BoundedDecompressor
+
+
 def test_the_agent_is_as_small_as_zlib_makes_it() -> None:
     source = read_agent_source()
 
@@ -87,9 +146,10 @@ def test_few_chunks_are_kept_whatever_is_sent(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_release_of_paramiko_that_is_locked_has_the_lean_transport(fresh_choice: None) -> None:
     assert choose_transport() is LeanTransport
+    assert may_compress()
 
 
-@pytest.mark.parametrize("name", ["_log", "_filter_algorithm", "_parse_debug"])
+@pytest.mark.parametrize("name", ["_log", "_filter_algorithm", "_parse_debug", "use_compression"])
 def test_another_paramiko_is_used_as_it_is(
     name: str, fresh_choice: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,6 +158,7 @@ def test_another_paramiko_is_used_as_it_is(
     with caplog.at_level(logging.INFO):
         assert choose_transport() is paramiko.Transport
 
+    assert not may_compress()
     assert f"Transport.{name}" in caplog.text
 
 
