@@ -194,11 +194,10 @@ class SshSession:
                 sock=sock,
                 timeout=left,
                 banner_timeout=left,
-                auth_timeout=left,
                 compress=self._policy.compress and may_compress(),
                 look_for_keys=self._policy.look_for_keys,
                 disabled_algorithms=self._policy.disabled_algorithms,
-                transport_factory=TransportFactory(match, self._policy.ciphers, self._policy.conn_id),
+                transport_factory=TransportFactory(match, self._policy.ciphers, self._policy.conn_id, until),
             )
             transport = client.get_transport()
             assert transport is not None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import paramiko
 
+from airflow_provider_restrack import clock
 from airflow_provider_restrack.collect.known_hosts import HostKey, explain_refusal, order_key_types
 from airflow_provider_restrack.collect.lean import choose_transport
 from airflow_provider_restrack.collect.sample import CollectError
@@ -92,20 +95,49 @@ class HostKeyJudge(paramiko.MissingHostKeyPolicy):
             raise CollectError("hostkey_mismatch", refusal)
 
 
-class TransportFactory:
-    """Makes the transport with the connection's ciphers, asking for the key types that are known first."""
+class _JointLimit:
+    """Gives each key and password what is left of the time for the connection, and not as much anew.
 
-    def __init__(self, match: Match, ciphers: tuple[str, ...], conn_id: str) -> None:
+    :ivar until: monotonic time by which the login is done.
+    """
+
+    until = math.inf
+
+    @property
+    def auth_timeout(self) -> float:
+        """How long Paramiko may wait for the answer to an attempt."""
+        return max(0.0, self.until - clock.monotonic())
+
+    @auth_timeout.setter
+    def auth_timeout(self, seconds: float) -> None:
+        """Take no notice: Paramiko's own is for each attempt."""
+
+
+@cache
+def _limited_transport() -> Any:
+    kind = choose_transport()
+    return type(kind.__name__, (_JointLimit, kind), {})
+
+
+class TransportFactory:
+    """Makes the transport with the connection's ciphers, asking for the key types that are known first.
+
+    :param until: monotonic time by which the login is done.
+    """
+
+    def __init__(self, match: Match, ciphers: tuple[str, ...], conn_id: str, until: float = math.inf) -> None:
         self._match = match
         self._ciphers = ciphers
         self._conn_id = conn_id
+        self._until = until
 
     def __call__(self, sock: Any, **options: Any) -> paramiko.Transport:
         """Return a transport over a connected socket.
 
         :raises CollectError: if the connection's ciphers are none that Paramiko has.
         """
-        transport = choose_transport()(sock, **options)
+        transport: Any = _limited_transport()(sock, **options)
+        transport.until = self._until
         security = transport.get_security_options()
         security.key_types = order_key_types(security.key_types, self._match)
         if not self._ciphers:
@@ -117,4 +149,5 @@ class TransportFactory:
                 raise CollectError(
                     "unreachable", f"connection {self._conn_id!r}: extra `ciphers`: {error}"
                 ) from error
-        return transport
+        limited: paramiko.Transport = transport
+        return limited

@@ -153,6 +153,52 @@ def test_a_session_given_up_before_it_connects_does_not_connect() -> None:
             listener.accept()
 
 
+class MuteLogin(paramiko.ServerInterface):
+    """Plays an sshd that never says whether a password is right."""
+
+    def __init__(self, done: threading.Event) -> None:
+        self.done = done
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "password"
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        self.done.wait(30)
+        return paramiko.AUTH_FAILED
+
+
+def test_the_greeting_and_the_login_have_one_limit_together() -> None:
+    key, done = paramiko.ECDSAKey.generate(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            time.sleep(1.5)
+            server = paramiko.Transport(connection)
+            server.add_server_key(key)
+            server.start_server(server=MuteLogin(done))
+            done.wait(30)
+            server.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        known = KnownHosts.parse(f"[127.0.0.1]:{port} {key.get_name()} {key.get_base64()}", "file")
+        policy = make_policy(known_hosts=known, password="x", look_for_keys=False)
+        session = SshSession(Target("h", "127.0.0.1", port), policy, AgentRun(b""), 2.5)
+        started = time.monotonic()
+
+        with pytest.raises(CollectError, match="could not log in in time") as caught:
+            session.collect(time.monotonic() + 30)
+
+        took = time.monotonic() - started
+        done.set()
+        session.close()
+        thread.join(10)
+    assert caught.value.outcome == "timeout"
+    assert 2.4 < took < 3.7  # each limit anew would end after 4 s
+
+
 class FakeChannel:
     """Plays a channel to a host that runs the agent as soon as it has the end of it."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import paramiko
 import pytest
 
+from airflow_provider_restrack import clock
 from airflow_provider_restrack.collect.known_hosts import HostKey, Match
 from airflow_provider_restrack.collect.sample import CollectError
 from airflow_provider_restrack.collect.transport import (
@@ -116,6 +117,22 @@ def test_ciphers_that_need_no_mac_are_offered_first_and_the_others_after_them() 
 
 def test_ciphers_of_the_connection_are_offered_alone() -> None:
     assert list_offered(("aes256-ctr",)) == ["aes256-ctr"]
+
+
+def test_each_attempt_to_log_in_has_what_is_left_of_the_time_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    ours, theirs = connect()
+    with ours, theirs:
+        transport = TransportFactory(Match("file"), (), "c", until=110.0)(ours)
+        transport.auth_timeout = 30.0  # as Paramiko's client does
+        left = []
+        for moment in (100.0, 107.5, 111.0):
+            now[0] = moment
+            left.append(transport.auth_timeout)
+        transport.close()
+
+    assert left == [10.0, 2.5, 0.0]
 
 
 def test_a_key_that_is_not_known_is_refused() -> None:
