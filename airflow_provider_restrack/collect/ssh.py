@@ -38,6 +38,7 @@ from airflow_provider_restrack.collect.transport import (
     HostKeyJudge,
     TransportFactory,
     request_exec,
+    request_kill,
 )
 
 if TYPE_CHECKING:
@@ -126,6 +127,10 @@ class SshSession:
         channel = self._open_channel(deadline)
         try:
             return self._run_agent(channel, deadline)
+        except BaseException:  # what hangs before the agent starts has no limit of its own
+            with contextlib.suppress(*_PARAMIKO_ERRORS):
+                request_kill(channel)
+            raise
         finally:
             channel.close()
 

@@ -59,12 +59,7 @@ def request_exec(channel: paramiko.Channel, command: str, timeout_s: float) -> N
 
     :raises TimeoutError: if the host does not answer in time.
     """
-    request = paramiko.Message()
-    request.add_byte(bytes([_CHANNEL_REQUEST]))
-    request.add_int(channel.remote_chanid)
-    request.add_string("exec")
-    request.add_boolean(True)
-    request.add_string(command)
+    request = _build_request(channel, "exec", command, is_answered=True)
     transport: Any = channel.get_transport()
     waiting: Any = channel
     waiting._event_pending()  # noqa: SLF001
@@ -73,6 +68,29 @@ def request_exec(channel: paramiko.Channel, command: str, timeout_s: float) -> N
         raise TimeoutError("the host took the command and did not answer")
     if not channel.event_ready:
         raise transport.get_exception() or paramiko.SSHException("the command was refused")
+
+
+def request_kill(channel: paramiko.Channel) -> None:
+    """Ask that what runs on a channel is killed (RFC 4254, 6.9); no answer comes.
+
+    OpenSSH does so from 7.9 on, for the whole process group, but for no forced command.
+    """
+    if not channel.closed:
+        transport: Any = channel.get_transport()
+        request = _build_request(channel, "signal", "KILL", is_answered=False)
+        transport._send_user_message(request)  # noqa: SLF001
+
+
+def _build_request(
+    channel: paramiko.Channel, kind: str, value: str, *, is_answered: bool
+) -> paramiko.Message:
+    request = paramiko.Message()
+    request.add_byte(bytes([_CHANNEL_REQUEST]))
+    request.add_int(channel.remote_chanid)
+    request.add_string(kind)
+    request.add_boolean(is_answered)
+    request.add_string(value)
+    return request
 
 
 class HostKeyJudge(paramiko.MissingHostKeyPolicy):

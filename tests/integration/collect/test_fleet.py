@@ -142,13 +142,18 @@ def relay(connection: socket.socket, port: int) -> None:
         back.join()
 
 
-def list_agents(window: float) -> list[str]:
-    """Return the command lines of running agents that have a window."""
+def list_commands(*words: str) -> list[str]:
+    """Return the command lines of processes that have one of these words."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             lines.append(path.read_text(errors="replace").replace("\0", " "))
-    return [line for line in lines if f"--window {window:g} " in line and "--sentinel" in line]
+    return [line for line in lines if any(word in line for word in words)]
+
+
+def list_agents(window: float) -> list[str]:
+    """Return the command lines of running agents that have a window."""
+    return [line for line in list_commands(f"--window {window:g} ") if "--sentinel" in line]
 
 
 def test_every_host_of_a_fleet_gives_a_full_sample(sshd_hosts: Sequence[SshdServer]) -> None:
@@ -643,6 +648,23 @@ def test_stop_leaves_no_process_on_the_hosts(sshd_hosts: Sequence[SshdServer]) -
         time.sleep(0.1)
     assert ended[0] >= len(sshd_hosts)
     assert list_agents(window) == []
+
+
+def test_what_hangs_before_the_agent_starts_is_killed(
+    sshd_hosts: Sequence[SshdServer], tmp_path: Path
+) -> None:
+    hanging = tmp_path / "hanging-python"
+    hanging.write_text("#!/bin/sh\nsleep 98.76\necho never\n")
+    hanging.chmod(0o755)
+    target, policy = target_of(sshd_hosts[0]), policy_of(sshd_hosts[0])
+
+    row = collect_one(target, policy, python=str(hanging), host_timeout=1.5)
+
+    assert row["outcome"] == "timeout"
+    left = time.monotonic() + 5
+    while list_commands("98.76", str(hanging)) and time.monotonic() < left:
+        time.sleep(0.1)
+    assert list_commands("98.76", str(hanging)) == []
 
 
 def test_a_connection_lost_in_the_middle_of_a_sample_is_made_anew(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -251,6 +252,51 @@ class EndingChannel:
 
     def recv_stderr_ready(self) -> bool:
         return False
+
+
+class RunningChannel:
+    """Records what is done with a channel on which something runs."""
+
+    remote_chanid = 0
+    closed = False
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def get_transport(self) -> RunningChannel:
+        return self
+
+    def _send_user_message(self, message: paramiko.Message) -> None:
+        self.done.append("kill" if b"KILL" in message.asbytes() else "other")
+
+    def close(self) -> None:
+        self.done.append("close")
+
+
+@pytest.mark.parametrize(
+    ("error", "done"),
+    [
+        pytest.param(None, ["close"], id="sample"),
+        pytest.param(CollectError("timeout", "mute"), ["kill", "close"], id="no-sample"),
+        pytest.param(KeyboardInterrupt(), ["kill", "close"], id="stopped"),
+    ],
+)
+def test_what_runs_on_a_host_is_killed_where_no_sample_came(
+    error: BaseException | None, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, session = RunningChannel(), make_session(Target("h", "h"))
+
+    def run(*_arguments: Any) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(session, "_open_channel", lambda _deadline: channel)
+    monkeypatch.setattr(session, "_run_agent", run)
+
+    with contextlib.suppress(CollectError, KeyboardInterrupt):
+        session.collect(time.monotonic() + 5)
+
+    assert channel.done == done
 
 
 def test_data_that_come_together_with_the_end_are_read() -> None:

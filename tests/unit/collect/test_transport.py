@@ -17,6 +17,7 @@ from airflow_provider_restrack.collect.transport import (
     HostKeyJudge,
     TransportFactory,
     request_exec,
+    request_kill,
 )
 
 
@@ -59,6 +60,7 @@ class FakeChannel:
         self.answer = answer
         self.event = threading.Event()
         self.event_ready = False
+        self.closed = False
         self.sent: list[paramiko.Message] = []
 
     def get_transport(self) -> FakeChannel:
@@ -97,6 +99,16 @@ def test_a_command_that_is_refused_is_an_error() -> None:
 
     with pytest.raises(paramiko.SSHException, match="refused"):
         request_exec(channel, "true", 1.0)
+
+
+def test_a_kill_is_asked_for_without_an_answer_and_not_on_a_channel_that_is_closed() -> None:
+    channel: Any = FakeChannel("none")
+
+    request_kill(channel)
+    channel.closed = True
+    request_kill(channel)
+
+    assert [request.asbytes() for request in channel.sent] == [b"b\0\0\0\0\0\0\0\x06signal\0\0\0\0\x04KILL"]
 
 
 def list_offered(ciphers: tuple[str, ...] = ()) -> list[str]:
