@@ -96,7 +96,7 @@ DEFINITIONS: tuple[tuple[str, str, str], ...] = (
     (
         "disk_io_read disk_io_write device_read device_write",
         "Δ sectors × 512 / window; a total is the sum over the devices that count once, null if one of them"
-        " went back or was not there before",
+        " went back, or was not there before by name and `diskseq`",
         "`/proc/diskstats`, fields 6 and 10",
     ),
     (
@@ -108,7 +108,7 @@ DEFINITIONS: tuple[tuple[str, str, str], ...] = (
     (
         "network_io_recv network_io_sent interface_recv interface_sent",
         "Δ bytes / window; a total is the sum over the interfaces that count once, null if one of them went"
-        " back or was not there before",
+        " back, or was not there before by name and `ifindex`",
         "`/proc/net/dev`",
     ),
     (

@@ -287,7 +287,7 @@ class Procfs:
         slaves = {name: self.names("sys/block/%s/slaves" % name) for name in self.names("sys/block")}
         usual = pick_disks(devices, slaves or None)
         lower = {n: slaves.get(n.replace("/", "!")) or disk_of(n, devices) for n in devices}
-        return self._count_once("devices", devices, usual, lower, set())
+        return self._number(self._count_once("devices", devices, usual, lower, set()), "sys/block/%s/diskseq")
 
     def _network(self, interfaces=None):
         """Read the interfaces without those whose bytes are counted on another one."""
@@ -298,7 +298,13 @@ class Procfs:
         usual = [n for n in usual if n not in members and (n in sums or n not in lower)]
         prefixes = () if sums or self.names("sys/class/net") else CARRIED_WITHOUT_SYS
         usual = drop_carried(usual, interfaces, CARRIED_INTERFACE_PREFIXES + prefixes)
-        return self._count_once("interfaces", interfaces, usual, lower, sums)
+        return self._number(
+            self._count_once("interfaces", interfaces, usual, lower, sums), "sys/class/net/%s/ifindex"
+        )
+
+    def _number(self, counters, path):
+        """Add the number that the kernel gives to each, which is another one if it is made anew."""
+        return {n: dict(c, index=self.number(path % n.replace("/", "!"))) for n, c in counters.items()}
 
     def _links(self, names):
         """Return what interfaces stand on, and which of them count the bytes of all that they stand on.

@@ -105,10 +105,18 @@ show_cgroups() {
   done </proc/self/cgroup
 }
 
+show_numbers() { # what tells a disk or interface from another one of its name; read without a process for each
+  for path in /sys/block/*/diskseq /sys/class/net/*/ifindex; do
+    { read -r number <"$path"; } 2>/dev/null || continue
+    printf '\n%s:file %s\n%s\n' "$mark" "${path#/}" "$number"
+  done
+}
+
 show_counters() {
   printf '\n%s:snapshot\n' "$mark"
   show proc/uptime proc/stat proc/diskstats proc/net/dev proc/vmstat proc/self/cgroup
   show_cgroups
+  show_numbers
   # Names without their files: what disks and interfaces stand on, and the processes.
   printf '\n%s:names\n' "$mark"
   printf '%s\n' /sys/block/* /sys/block/*/slaves/* /sys/class/net/* /sys/class/net/*/lower_* \

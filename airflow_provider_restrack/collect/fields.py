@@ -95,6 +95,12 @@ def rate(first, last, elapsed):
     return (last - first) / elapsed if known and last >= first else None
 
 
+def is_same(first, last):
+    """Whether two readings are of one disk or interface; where the kernel numbers them, not by name alone."""
+    was, now = first.get("index"), last.get("index")
+    return was is None or now is None or was == now
+
+
 def rates_of(first, last, key, elapsed):
     """Return the rates of one counter of the devices that both snapshots have, None if they are unknown.
 
@@ -102,7 +108,8 @@ def rates_of(first, last, key, elapsed):
     """
     if first is None or last is None:
         return None
-    rates = {name: rate(first[name].get(key), last[name].get(key), elapsed) for name in last if name in first}
+    names = [name for name in last if name in first and is_same(first[name], last[name])]
+    rates = {name: rate(first[name].get(key), last[name].get(key), elapsed) for name in names}
     rates = {name: value for name, value in rates.items() if value is not None}
     return rates if rates or not last else None
 

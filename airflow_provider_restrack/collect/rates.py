@@ -21,30 +21,44 @@ _AS_MEASURED = frozenset(fields.build({}, {})[0]) - {
 }
 
 
-def counters_of(payload: Mapping[str, Any]) -> dict[str, Any] | None:
+# How far the host's uptime and the worker's clock may go apart between two samples: what a sample takes from
+# the host to here, and clocks that run at different speeds.
+_APART_S = 10.0
+_APART_SHARE = 0.001
+
+
+def counters_of(payload: Mapping[str, Any], at: float | None = None) -> dict[str, Any] | None:
     """Return what the next sample of a host needs of this one, or None if the agent sent no counters.
 
     The host's own uptime is their clock: it does not jump as the calendar does.
+
+    :param at: when the sample arrived, by the worker's clock in epoch seconds.
     """
     counters, uptime = payload.get("counters"), payload.get("uptime")
     if not isinstance(counters, dict) or not isinstance(uptime, int | float):
         return None
     kept = {**counters, "clock": float(uptime), "boot_id": payload.get("boot_id")}
+    if at is not None:
+        kept["at"] = round(at, 3)
     if counters.get("cpu"):
         kept["cpu"] = {**counters["cpu"], "cores": _shorten(counters["cpu"].get("cores") or {})}
     return kept
 
 
-def rates_since(previous: Mapping[str, Any] | None, payload: Mapping[str, Any]) -> dict[str, Any]:
+def rates_since(
+    previous: Mapping[str, Any] | None, payload: Mapping[str, Any], at: float | None = None
+) -> dict[str, Any]:
     """Return the fields of a sample that are averages, over the time since the previous counters.
 
-    All of them are null without previous counters and after a reboot. The CPU's are with another set of CPUs;
-    a rate whose counter went back, or that of a disk or interface that was not there before, is null too, and
-    so is the total that it belongs to. A section that cannot be read makes the sample ``partial``.
+    All of them are null without previous counters, after a reboot, and where a clock was set. The CPU's are
+    with another set of CPUs; a rate whose counter went back, or that of a disk or interface that was not
+    there before, is null too, and so is the total that it belongs to. A section that cannot be read makes the
+    sample ``partial``.
 
     :param previous: what ``counters_of`` returned for the sample before.
+    :param at: when the sample arrived.
     """
-    now = counters_of(payload) or {}
+    now = counters_of(payload, at) or {}
     before = dict(previous or {}) if is_same_boot(previous, now) else {}
     built, problems = fields.build(before, now)
     rates = {name: value for name, value in built.items() if name not in _AS_MEASURED}
@@ -64,10 +78,18 @@ def _tell(problems: list[str], payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_same_boot(previous: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
-    """Whether the counters of both count on from the same start; systems without boot ids tell by uptime."""
-    if not previous or not now:
+    """Whether the counters of both count on from the same start; systems without boot ids tell by uptime.
+
+    A container has the boot id of its host, and an uptime of its own that is past the old one some time after
+    it was started anew: uptime and the worker's clock have to agree on the time between.
+    """
+    if not previous or not now or previous.get("boot_id") != now.get("boot_id"):
         return False
-    return bool(previous.get("boot_id") == now.get("boot_id") and previous["clock"] < now["clock"])
+    passed = now["clock"] - previous["clock"]
+    if previous.get("at") is None or now.get("at") is None:  # counters of an older version
+        return bool(passed > 0)
+    elapsed = now["at"] - previous["at"]
+    return bool(passed > 0 and abs(passed - elapsed) <= _APART_S + _APART_SHARE * abs(elapsed))
 
 
 def _shorten(cores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
@@ -94,8 +116,9 @@ class CounterStore:
 
     def update(self, host: str, reading: Reading) -> Reading:
         """Return a host's reading with rates since its counters before, and keep its own."""
-        rates = rates_since(self._counters.get(host), reading.payload)
-        counters = counters_of(reading.payload)
+        at = reading.received_at.timestamp()
+        rates = rates_since(self._counters.get(host), reading.payload, at)
+        counters = counters_of(reading.payload, at)
         if counters is not None:
             self._counters[host] = counters
         payload = {name: value for name, value in reading.payload.items() if name != "counters"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -81,6 +81,59 @@ def test_without_a_start_in_the_same_boot_every_rate_is_null(first: Any, last: d
     assert rates["window_seconds"] is None
 
 
+@pytest.mark.parametrize(
+    ("passed", "window"),
+    [
+        pytest.param(300.0, 300.0, id="as-the-uptime"),
+        pytest.param(309.0, 300.0, id="late-on-its-way"),
+        pytest.param(291.0, 300.0, id="the-one-before-was-late"),
+        pytest.param(100_000.0, None, id="a-container-that-was-started-anew"),
+        pytest.param(-3000.0, None, id="the-worker's-clock-was-set"),
+    ],
+)
+def test_uptime_and_the_workers_clock_agree_on_the_time_between(passed: float, window: Any) -> None:
+    rates = rates_since(counters_of(payload(1), 1e9), payload(2), 1e9 + passed)
+
+    assert (rates["window_seconds"], rates["cpu_usage"]) == (window, 25.0 if window else None)
+
+
+def test_clocks_of_two_speeds_agree_over_a_month() -> None:
+    month = payload(8640)
+
+    rates = rates_since(counters_of(payload(1), 1e9), month, 1e9 + 8639 * 300 * 1.0005)
+
+    assert rates["cpu_usage"] == 25.0
+
+
+def test_counters_of_an_older_version_are_still_read() -> None:
+    old = CounterStore(json.dumps({"db": counters_of(payload(1))}))
+
+    reading = CountedSession(FakeSession(payload(2)), "db", old).collect(0.0)
+
+    assert (reading.payload["window_seconds"], reading.payload["network_io_recv"]) == (300.0, 20.0)
+    assert json.loads(old.dump(["db"]))["db"]["at"] == NOW.timestamp() + 600.0
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "known"),
+    [(7, 7, True), (7, 9, False), (None, 9, True), (7, None, True)],
+)
+def test_an_interface_or_disk_that_was_made_anew_is_not_the_one_before(
+    was: Any, now: Any, known: bool
+) -> None:
+    first, last = payload(1), payload(2)
+    for sample, index in ((first, was), (last, now)):
+        for section, name in (("network", "eth0"), ("disk_io", "sda")):
+            counters = sample["counters"][section]
+            counters[name] = {**counters[name], **({} if index is None else {"index": index})}
+
+    rates = between(first, last)
+
+    assert rates["interface_recv"] == ({"eth0": 10.0, "eth1": 10.0} if known else {"eth1": 10.0})
+    assert rates["network_io_recv"] == (20.0 if known else None)
+    assert rates["disk_io_write"] == (5.0 if known else None)
+
+
 def test_another_set_of_cpus_makes_their_shares_null_and_no_other_rate() -> None:
     more = payload(2)
     more["counters"]["cpu"]["cores"]["cpu2"] = {"user": 0.0, "idle": 0.0}
@@ -153,7 +206,7 @@ class FakeSession:
         result = self.results.pop(0)
         if isinstance(result, Exception):
             raise result
-        return Reading(result, NOW, 0.5)
+        return Reading(result, NOW + timedelta(seconds=result["uptime"]), 0.5)
 
     def abort(self) -> None:
         self.calls.append("abort")

@@ -132,6 +132,7 @@ def print_snapshot(folder: Path, tools: Path) -> str:
         ('</proc/self', f'<"{folder}"/proc/self'),
         ('[ -r /proc/self', f'[ -r "{folder}"/proc/self'),
         ('"/$file"', f'"{folder}/$file"'),
+        ('"${path#/}"', f'"${{path#{folder}/}}"'),
         ('show "${bond#/}"', f'show "${{bond#{folder}/}}"'),
     ):  # fmt: skip
         assert absolute in script
