@@ -115,7 +115,9 @@ def test_a_write_takes_the_driver_where_told_to(stack: ExitStack, monkeypatch: A
     assert (answer.request, answer.error, answer.host) == ("one", None, "10.0.0.1:9042")
 
 
-@pytest.mark.parametrize("tables", [(), (None,), (TABLE, None)], ids=str)
+@pytest.mark.parametrize(
+    "tables", [(), (None,), (TABLE, None)], ids=["no table", "an unknown one", "one of both"]
+)
 def test_without_lanes_all_goes_by_the_driver(stack: ExitStack, monkeypatch: Any, tables: Any) -> None:
     session = LaneSession("a", stack)
     channel = open_channel(session, stack, monkeypatch, tables)

@@ -193,7 +193,7 @@ class BrokenHandler(ProtocolHandler):  # type: ignore[misc]
         ({"routing_key_indexes": [1, 0]}, "not the first columns"),
         ({"routing_key_indexes": None}, "not the first columns"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
 )
 def test_where_the_driver_is_another_rows_are_bound(
     change: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
