@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+UNIT := tests/unit -q -n logical --maxprocesses 8
 
 .PHONY: help venv lock demo test test-faults fuzz check format docs bench bench-parse bench-loader bench-soak \
 	bench-collection bench-forecast bench-rollup bench-alerting wheel services clean
@@ -31,7 +32,11 @@ demo: $(STAMP) ## Run the real pipeline on real servers, with a capacity report 
 
 test: $(STAMP) ## All tests, on real Kafka, Cassandra and sshd
 	$(BIN)/python -m services prepare
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest $(UNIT); unit=$$?; $(BIN)/python -m pytest --ignore tests/unit && exit $$unit
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-faults: $(STAMP) ## Servers and tasks killed and frozen, the long way (some 30 minutes; make test has it short)
 	$(BIN)/python -m services prepare
@@ -46,7 +51,7 @@ check: $(STAMP) ## Format, lint, types, import contracts, unit tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m docs.metrics_reference --check
-	$(BIN)/python -m pytest tests/unit -q
+	$(BIN)/python -m pytest $(UNIT)
 
 format: $(STAMP) ## Format the code and mend what ruff can
 	$(BIN)/ruff format .
