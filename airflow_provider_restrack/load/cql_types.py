@@ -29,6 +29,7 @@ _MICROSECOND = timedelta(microseconds=1)
 DATE_OFFSET = 2**31  # CQL's date counts days from the middle of an unsigned 32-bit range
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _MAX_MILLIS = 9_223_372_036_854_775  # beyond it the write timestamp, in microseconds, overflows
+_MAX_EPOCH_EXPONENT = 21  # of that time in nanoseconds
 _MAX_FLOAT = 3.4028234663852886e38
 _MAX_EXPONENT = 6144  # of decimal128; a larger one makes readers of the row expand gigabytes of digits
 
@@ -157,7 +158,8 @@ def epoch_type(per_second: int) -> JsonType:
     """
 
     def convert(value: Decimal) -> int:
-        if not value.is_finite() or abs(value) > _MAX_MILLIS // 1000 * per_second:
+        far = value.adjusted() > _MAX_EPOCH_EXPONENT  # first: Decimal raises Overflow at abs(1e1000000)
+        if not value.is_finite() or far or abs(value) > _MAX_MILLIS // 1000 * per_second:
             raise ValueError("an epoch time is out of range")
         return math.floor(value * 1_000_000 / per_second)
 

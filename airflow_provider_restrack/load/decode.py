@@ -223,7 +223,7 @@ class Decoder:
             nested = None if self._nested is None else self._nested(raw)
         except RecursionError:
             raise RejectError("JSON is nested too deeply") from None
-        except (ValueError, OverflowError) as error:  # msgspec's own errors and UnicodeDecodeError among them
+        except (ValueError, ArithmeticError) as error:  # msgspec's own and UnicodeDecodeError among them
             raise RejectError(str(error)) from error
         values = self._convert(values, self._converters)
         return values if nested is None else values + nested
@@ -258,7 +258,7 @@ class Decoder:
                 value = values[index]
                 if value is not None:
                     values[index] = convert(value)
-        except (ValueError, OverflowError, TypeError) as error:
+        except (ValueError, ArithmeticError, TypeError) as error:
             raise RejectError(f"{error} - at `$.{self._names[index]}`") from error
         return values
 

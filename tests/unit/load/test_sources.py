@@ -83,6 +83,26 @@ def test_epoch_times_have_units(unit: str, number: str) -> None:
     assert str(row["since"]) == "2026-01-02 03:00:00"
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize(
+    "number", ["1e22", "1e1000000", "-1e1000000", '"1e1000000"', '"1e999999999999999999"', "0e1000000"]
+)
+def test_an_epoch_time_however_large_is_a_reject(unit: str, number: str) -> None:
+    message = FakeMessage(b'{"k": "a", "ts": ' + number.encode() + b"}")
+
+    with pytest.raises(RejectError, match=r"out of range - at `\$\.ts`"):
+        stored(message, {"since": {"field": "ts", "unit": unit}})
+
+
+@pytest.mark.parametrize(("number", "found"), [("1e-1000000", "1970-01-01"), ("-1e-1000000", "1969-12-31")])
+def test_an_epoch_time_however_small_is_rounded_down(number: str, found: str) -> None:
+    message = FakeMessage(b'{"k": "a", "ts": ' + number.encode() + b"}")
+
+    row = stored(message, {"since": {"field": "ts", "unit": "s"}})
+
+    assert str(row["since"]).startswith(found)
+
+
 @pytest.mark.parametrize(
     "given",
     [
