@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 # Records of one moment are of as many partitions as there are hosts: only many of them hold several rows of
 # each. Of 1,000 hosts 48,000 fill batches of 48 rows.
 MAX_RECORDS = 48_000
-MAX_BYTES = 48_000_000  # of rows; of full samples these are some 20,000, whose JSON is kept for that long too
+# Of rows and of the records that they were made of, which are kept for the dead letters until the rows are
+# stored: of full samples into both of their tables these are some 12,000.
+MAX_BYTES = 72_000_000
 
 
 @dataclass(slots=True)
@@ -25,6 +27,7 @@ class Assembly:
     :ivar tables: the rows for each table.
     :ivar rejected: records that no row can be made of, and why.
     :ivar ends: the next offset after it, of each partition that it touches.
+    :ivar size: bytes of the rows, and of the values of all records.
     """
 
     tables: list[list[EncodedRow]]
@@ -53,10 +56,11 @@ class Assembly:
         """Add a record that no row can be made of."""
         self.rejected.append((record, error))
 
-    def note_read(self, ends: Mapping[Partition, int], records: int) -> None:
-        """Note how far was read."""
+    def note_read(self, ends: Mapping[Partition, int], records: int, size: int = 0) -> None:
+        """Note how far was read, and how many bytes the values of the records have."""
         self.ends.update(ends)
         self.records += records
+        self.size += size
 
     def extend(self, part: Assembly) -> None:
         """Add all of a part that was read after it."""

@@ -241,7 +241,7 @@ class Run:
         if (excess := self._rejections.excess()) is not None:
             self._settle()
             raise DeadLetterLimitError(excess)
-        part.note_read(chunk.ends, made)
+        part.note_read(chunk.ends, made, sum(map(len, chunk.records)))
         self._gather(part)
 
     def _make_rows(self, records: Sequence[Any], part: Assembly) -> int:

@@ -76,6 +76,9 @@ class FakeMessage:
     moment: tuple[int, int] = (1, 1_700_000_000_000)
     failure: KafkaError | None = None
 
+    def __len__(self) -> int:
+        return len(self.raw or b"")
+
     def topic(self) -> str:
         return self.of
 

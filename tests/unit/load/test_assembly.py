@@ -75,6 +75,18 @@ def test_it_is_full_by_bytes(monkeypatch: Any) -> None:
     assert gathered.is_full
 
 
+def test_it_is_full_by_bytes_of_the_records_too(monkeypatch: Any) -> None:
+    monkeypatch.setattr(assembly, "MAX_BYTES", 10)
+    gathered, part = Assembly([[]]), Assembly([[]])
+    part.add([row(1)])
+    part.note_read({Partition("t", 0): 1}, 1, size=5)
+    gathered.extend(part)
+    assert not gathered.is_full
+
+    gathered.extend(part)
+    assert gathered.is_full
+
+
 def test_two_assemblies_share_nothing() -> None:
     first, second = Assembly([[]]), Assembly([[]])
     first.note_read({Partition("t", 0): 1}, 1)

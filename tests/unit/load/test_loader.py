@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_restrack.load import loader
+from airflow_provider_restrack.load import assembly, loader
 from airflow_provider_restrack.load.brokers import Brokers
 from airflow_provider_restrack.load.consume import Reader
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, DeadLetters
@@ -408,6 +409,50 @@ def test_by_default_a_topic_that_is_mostly_bad_is_not_moved_to_the_dead_letters(
         bench.execute()
     assert producer.sent == []
     assert bench.committed == {0: 0}
+
+
+def large(at_: int, of: str) -> FakeMessage:
+    """Return a record of much that no column takes, or that nothing takes."""
+    good = json.dumps({"k": "a", "ignored": "x" * 90}).encode()
+    return FakeMessage(good if of == "good" else b"x" * 100, at_)
+
+
+@pytest.mark.parametrize("of", ["good", "poison"])
+def test_records_that_are_large_are_handed_out_before_memory_is_full(
+    of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "MAX_BYTES", 1000)
+    monkeypatch.setattr(loader, "SLICE_RECORDS", 3)
+    bench = Bench(
+        *[[large(3 * chunk + n, of) for n in range(3)] for chunk in range(8)], producer=FakeProducer(),
+        dead_letter_limit=None,
+    )  # fmt: skip
+    handed: list[int] = []
+    hand_out = bench.run._hand_out
+
+    def note() -> None:
+        handed.append(bench.run._assembly.records)
+        hand_out()
+
+    bench.run._hand_out = note  # type: ignore[method-assign]
+    bench.execute()
+
+    assert [count for count in handed if count] == [9, 9, 6] if of == "good" else [12, 12]
+
+
+def test_a_record_of_which_a_format_makes_many_rows_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench([FakeMessage(b"a " * 500)], read=keys)
+    sizes: list[int] = []
+    gather = bench.run._gather
+
+    def note(part: Any) -> None:
+        sizes.append(part.size - sum(row.size for table in part.tables for row in table))
+        gather(part)
+
+    monkeypatch.setattr(bench.run, "_gather", note)
+    bench.execute()
+
+    assert sizes == [1000]
 
 
 def test_without_limit_it_is_moved() -> None:
