@@ -16,12 +16,14 @@ _TRANSIENT = (
     OverloadedErrorMessage, IsBootstrappingErrorMessage, ServerError,
 )  # fmt: skip
 _SLOW = (OperationTimedOut, WriteTimeout, OverloadedErrorMessage)
-# What an InvalidRequest says of a row's content; any other (a dropped table, a guardrail) concerns every row,
-# and must not empty a topic into the dead letters.
+# What an InvalidRequest says of a row's content; any other (a dropped table, a guardrail that is not about a
+# value) concerns every row, and must not empty a topic into the dead letters.
 _CONTENT = re.compile(
     r"too large|too long|longer than|exceeds allowed maximum|oversized mutation"
+    r"|request is too big|cannot index value of size"
+    r"|(value of column|detected collection) .*exceeds the failure threshold"
     r"|key may not be empty|invalid \w+ (value|data)|expected \d+|not a valid",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
 _TROUBLE_S = 0.5  # errors within it count as one: all that was in flight fails together
 

@@ -86,6 +86,14 @@ def test_what_another_try_cannot_help_is_not_tried_again(error: Exception) -> No
         "Expected 4 or 0 byte int (8)",
         "Invalid UTF-8 value: not a valid text",
         "String didn't validate: not a valid UTF8 string",
+        "Request is too big: length 300000359 exceeds maximum allowed length 268435456.",
+        "Guardrail column_value_size violated: Value of column 'error' has size 2MiB, this exceeds the"
+        " failure threshold of 1MiB.",
+        "Guardrail collection_size violated: Detected collection labels in row web-1 in table ks.t of size"
+        " 2MiB, this exceeds the failure threshold of 1MiB.",
+        "Guardrail items_per_collection violated: Detected collection labels in row web-1 in table ks.t with"
+        " 300 items, this exceeds the failure threshold of 200.",
+        "Cannot index value of size 70000 for index i on ks.t(error) (maximum allowed size=65535)",
     ],
 )
 def test_what_is_said_of_a_rows_content_refuses_it(reason: str) -> None:
@@ -100,6 +108,12 @@ def test_what_is_said_of_a_rows_content_refuses_it(reason: str) -> None:
         "unconfigured table t",
         "Keyspace ks does not exist",
         "Guardrail writes violated",
+        "Guardrail tables violated: Cannot have more than 200 tables, aborting the creation of table t",
+        "Guardrail write_consistency_levels violated: Provided values [ONE] are not allowed",
+        "Guardrail maximum_timestamp violated: The modification to table ks.t has a timestamp 9 after the"
+        " maximum allowable 8",
+        "Guardrail partition_size violated: Partition ks.t:web-1 has size 2MiB, this exceeds the failure"
+        " threshold of 1MiB.",
         "Unknown identifier a",
     ],
 )
