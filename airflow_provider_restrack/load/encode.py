@@ -47,8 +47,9 @@ class EncodedRow(msgspec.Struct, gc=False):
 
 def build_insert(plan: TablePlan, *, with_ttl: bool) -> str:
     """Return the INSERT of a table; write timestamp and TTL are bind markers, as each row has its own."""
-    names = ['"' + source.column.name.replace('"', '""') + '"' for source in plan.sources]
-    markers = ", ".join("?" * len(names))
+    columns = [*(source.column.name for source in plan.sources), *plan.cleared]
+    names = ['"' + name.replace('"', '""') + '"' for name in columns]
+    markers = ", ".join(["?"] * len(plan.sources) + ["null"] * len(plan.cleared))
     ttl = " AND TTL ?" if with_ttl else ""
     table = f"{plan.target.keyspace}.{plan.target.name}"  # both checked to be plain identifiers
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({markers}) USING TIMESTAMP ?{ttl}"  # noqa: S608

@@ -8,6 +8,7 @@ table, from its columns. A full sample takes 12 µs where ``bind`` takes 64; a r
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def arrange(plan: TablePlan) -> TablePlan:
     """Return the plan with columns of fixed width side by side, so that one call packs them all."""
     count = plan.key_size
     rest = sorted(plan.sources[count:], key=lambda source: not _is_plain(source))
-    return type(plan)(plan.target, (*plan.sources[:count], *rest))
+    return replace(plan, sources=(*plan.sources[:count], *rest))
 
 
 def _is_plain(source: Source) -> bool:

@@ -94,10 +94,14 @@ def _name_of(given: Given, column: Column) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """A table and the source of each column that it takes; the columns of the primary key come first."""
+    """A table and the source of each column that it takes; the columns of the primary key come first.
+
+    :ivar cleared: columns that every row sets to null: those left out, where rows are replaced whole.
+    """
 
     target: TableTarget
     sources: tuple[Source, ...]
+    cleared: tuple[str, ...] = ()
 
     @property
     def partition_size(self) -> int:
@@ -188,7 +192,7 @@ def plan_table(
         tables of ``store/schema.py`` and in any that has it in its key.
     :raises ConfigurationError: if a key column is left out, or a column has a type that JSON cannot fill.
     """
-    sources = []
+    sources, cleared = [], []
     for column in columns:
         given: Given | None = Given(column.name)
         if column.name in mapping:
@@ -199,6 +203,8 @@ def plan_table(
                     f"columns= leaves out {column.name!r}, a part of the primary key of"
                     f" {target.full_name}: name the field that fills it"
                 )
+            if target.mode == "replace" and column.kind == "regular":
+                cleared.append(column.name)
             continue
         _check_type(target, column)
         check_type(column.name, column.cql.name, given)
@@ -206,7 +212,7 @@ def plan_table(
         derived = derived and (column.in_key or target.name in TABLE_BY_NAME)
         name = given.field or _name_of(given, column)
         sources.append(Source(column, name, timestamp_field if derived else None, given))
-    return TablePlan(target, tuple(sources))
+    return TablePlan(target, tuple(sources), tuple(cleared))
 
 
 def check_mapping(plans: Mapping[TableTarget, Iterable[Column]], mapping: Mapping[str, Any]) -> None:

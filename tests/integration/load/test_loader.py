@@ -424,6 +424,18 @@ def test_a_write_that_cannot_reach_its_consistency_fails_the_run_and_commits_not
     assert pipeline.load().records == 1
 
 
+def test_a_column_that_is_left_out_is_deleted_where_rows_are_replaced(pipeline, sample) -> None:
+    pipeline.send(sample("web-1", age_s=90))
+    pipeline.load()
+    pipeline.send(sample("web-1"))
+
+    pipeline.load(columns={"cpu_usage": None, "filesystem_usage": None})
+
+    [row] = pipeline.rows("latest_metrics")
+    assert (row["cpu_usage"], row["filesystem_usage"], row["memory_total"]) == (None, None, 2**34)
+    assert pipeline.rows()[0]["cpu_usage"] == 12.5
+
+
 def test_a_table_dropped_in_mid_run_fails_the_run_and_fills_no_dead_letters(
     pipeline, sample, dead_letter_topic
 ) -> None:

@@ -8,6 +8,7 @@ from cassandra.query import UNSET_VALUE
 from airflow_provider_restrack.load.decode import Decoder, plan_fields
 from airflow_provider_restrack.load.encode import CELL_BYTES, RowEncoder, build_insert
 from airflow_provider_restrack.load.errors import RejectError
+from airflow_provider_restrack.load.pack import arrange
 from airflow_provider_restrack.load.table import TableTarget, plan_table
 from tests.unit.load.fakes import columns_of, prepare
 
@@ -38,6 +39,18 @@ def test_the_insert_names_every_column_and_its_own_write_time() -> None:
         " USING TIMESTAMP ?"
     )
     assert build_insert(encoder.plan, with_ttl=True).endswith("USING TIMESTAMP ? AND TTL ?")
+
+
+def test_in_replace_mode_the_insert_deletes_the_columns_that_are_left_out() -> None:
+    columns = columns_of(TYPES | {'A"b': "text"}, ["host"])
+    plan = plan_table(
+        TableTarget("ks", "t", "replace"), columns, {"note": None, 'A"b': None}, timestamp_field="timestamp"
+    )
+
+    assert build_insert(arrange(plan), with_ttl=False) == (
+        'INSERT INTO ks.t ("host", "day", "load", "timestamp", "note", "A""b")'
+        " VALUES (?, ?, ?, ?, null, null) USING TIMESTAMP ?"
+    )
 
 
 def test_names_that_need_quotes_have_them() -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_restrack.load.cql_types import CqlType
 from airflow_provider_restrack.load.errors import ConfigurationError
 from airflow_provider_restrack.load.table import (
+    Column,
     TableTarget,
     check_mapping,
     parse_targets,
@@ -106,6 +108,17 @@ def test_the_mapping_renames_and_leaves_out() -> None:
     assert [(one.column.name, one.field, one.fallback) for one in plan.sources] == [
         ("host", "name", None), ("day", "when", None), ("at", "at", None),
     ]  # fmt: skip
+
+
+def test_a_row_that_is_replaced_whole_sets_what_is_left_out_to_null() -> None:
+    others = [Column("of_host", CqlType("text"), "static"), Column("n", CqlType("counter"), "regular")]
+    columns = [*COLUMNS, *others]
+    mapping = {"up": None, "n": None, "of_host": None}
+
+    def cleared(mode: Any) -> tuple[str, ...]:
+        return plan_table(TableTarget("ks", "t", mode), columns, mapping, timestamp_field="at").cleared
+
+    assert (cleared("replace"), cleared("merge")) == (("up", "n"), ())
 
 
 def test_a_key_column_cannot_be_left_out() -> None:
