@@ -76,11 +76,27 @@ def join_batches(
 def newest_rows(rows: Iterable[EncodedRow]) -> list[EncodedRow]:
     """Return only the newest row of each primary key; of rows equally old, the one that came last.
 
-    In ``replace`` mode an older row of the same chunk would be overwritten whole at once.
+    In ``replace`` mode an older row of the same chunk would be overwritten whole at once. It is kept with the
+    newest, which Cassandra may refuse.
     """
     newest: dict[tuple[bytes, ...], EncodedRow] = {}
+    older: dict[tuple[bytes, ...], list[EncodedRow]] = {}
     for row in rows:
-        known = newest.get(row.primary_key)
-        if known is None or row.write_us >= known.write_us:
-            newest[row.primary_key] = row
+        key = row.primary_key
+        known = newest.setdefault(key, row)
+        if known is row:
+            continue
+        if row.write_us >= known.write_us:
+            newest[key], row = row, known  # noqa: PLW2901 - what is left over is the older one
+        older.setdefault(key, []).append(row)
+    for key, others in older.items():
+        newest[key].older = others
     return list(newest.values())
+
+
+def next_newest(refused: EncodedRow) -> EncodedRow | None:
+    """Return the row that is to be written in place of one that is refused, with what is older still."""
+    if not refused.older:
+        return None
+    [found] = newest_rows(refused.older)
+    return found

@@ -34,6 +34,7 @@ class EncodedRow(msgspec.Struct, gc=False):
     bound statement.
 
     :ivar packed: what makes statements of it, where ``statement`` holds its values as bytes.
+    :ivar older: rows of the same key that are not written unless Cassandra refuses this one; None for none.
     """
 
     partition_key: tuple[bytes, ...]
@@ -43,6 +44,7 @@ class EncodedRow(msgspec.Struct, gc=False):
     statement: Any
     record: Any
     packed: PackedTable | None = None
+    older: list[EncodedRow] | None = None
 
 
 def build_insert(plan: TablePlan, *, with_ttl: bool) -> str:

@@ -291,7 +291,7 @@ class Run:
         for encoder, made in zip(self._maker.encoders, assembly.tables, strict=True):
             target = encoder.plan.target
             wanted = newest_rows(made) if target.mode == "replace" else made
-            self._result.superseded += len(made) - len(wanted)
+            self._writer.counts.superseded += len(made) - len(wanted)
             for batch in self._batches(target, wanted):
                 self._writer.submit(target, batch, ticket)
         ticket.settle()
@@ -368,7 +368,7 @@ class Run:
         """
         result, counts = self._result, self._writer.counts
         result.rows, result.tables = sum(counts.rows.values()), dict(counts.rows)
-        result.batches, result.retries = counts.batches, counts.retries
+        result.batches, result.retries, result.superseded = counts.batches, counts.retries, counts.superseded
         result.lost, result.lag_before = self._reader.lost, self._reader.lag_before
         result.dead_letters = self._letters.delivered if self._letters is not None else 0
         result.lag_after = self._lag_after if self._finished else self._lag_left()

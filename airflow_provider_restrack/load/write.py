@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement, BatchType
 
+from airflow_provider_restrack.load.batch import next_newest
 from airflow_provider_restrack.load.channel import Channel
 from airflow_provider_restrack.load.errors import StoreError
 from airflow_provider_restrack.load.latency import LatencyHistogram
@@ -56,10 +57,15 @@ class _Batch:
 
 @dataclass(slots=True)
 class WriteCounts:
-    """What has been acknowledged."""
+    """What has been acknowledged, and what need not be written.
+
+    :ivar superseded: rows that are older than one of the same key; those that are written in its place after
+        all are taken off.
+    """
 
     batches: int = 0
     retries: int = 0
+    superseded: int = 0
     rows: dict[str, int] = field(default_factory=dict)
 
 
@@ -198,12 +204,19 @@ class Writer:
         batch.ticket.settle()
 
     def _handle_refusal(self, batch: _Batch, error: Exception) -> None:
-        """Find the row that is refused by sending halves; hand it to the loop."""
+        """Find the row that is refused by sending halves; hand it to the loop, and write what it was to
+        supersede.
+        """
         if len(batch.rows) > 1:
             for half in self._halve(batch):
                 self._send(half)
             return
-        self._on_refused(batch.rows[0], error, batch.ticket)
+        [refused] = batch.rows
+        self._on_refused(refused, error, batch.ticket)
+        instead = next_newest(refused)
+        if instead is not None:
+            self.counts.superseded -= 1
+            self.submit(batch.target, [instead], batch.ticket)
         batch.ticket.settle()
 
     def _handle_failure(self, batch: _Batch, answer: Answer, error: Exception) -> None:

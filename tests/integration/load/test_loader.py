@@ -458,16 +458,21 @@ def test_a_table_dropped_in_mid_run_fails_the_run_and_fills_no_dead_letters(
     )
 
 
-def test_a_record_too_large_for_cassandra_goes_to_the_dead_letters_once(
-    pipeline, sample, kafka_admin, dead_letter_topic
-) -> None:
+def send_large(pipeline, kafka_admin, dead_letter_topic, value) -> None:
+    """Send a record that topics take once they are told to, and Cassandra does not."""
     limit = ConfigEntry("max.message.bytes", "8000000", incremental_operation=AlterConfigOpType.SET)
     for name in (pipeline.topic, dead_letter_topic):
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[limit])
         kafka_admin.incremental_alter_configs([resource])[resource].result(20)
     large = Producer(pipeline.config | {"message.max.bytes": 8_000_000})
-    large.produce(pipeline.topic, json.dumps(sample("large", error="x" * 6_000_000)), partition=0)
+    large.produce(pipeline.topic, json.dumps(value | {"error": "x" * 6_000_000}), partition=0)
     assert large.flush(30) == 0
+
+
+def test_a_record_too_large_for_cassandra_goes_to_the_dead_letters_once(
+    pipeline, sample, kafka_admin, dead_letter_topic
+) -> None:
+    send_large(pipeline, kafka_admin, dead_letter_topic, sample("large"))
     pipeline.send(sample("small"), partition=0)
 
     result = pipeline.load(dead_letter_topic=dead_letter_topic)
@@ -476,6 +481,19 @@ def test_a_record_too_large_for_cassandra_goes_to_the_dead_letters_once(
     assert [row["host"] for row in pipeline.rows()] == ["small"]
     [letter] = pipeline.read(dead_letter_topic, 1)
     assert ("__connect.errors.stage", b"TASK_PUT") in letter.headers()
+
+
+def test_where_the_newest_row_is_too_large_the_next_newest_is_stored(
+    pipeline, sample, kafka_admin, dead_letter_topic
+) -> None:
+    pipeline.send(sample("web-1", age_s=90, cpu_usage=1.0), sample("web-1", cpu_usage=2.0), partition=0)
+    send_large(pipeline, kafka_admin, dead_letter_topic, sample("web-1", age_s=1, cpu_usage=3.0))
+
+    result = pipeline.load(dead_letter_topic=dead_letter_topic)
+
+    assert (result.records, result.dead_letters, result.lag_after) == (3, 1, 0)
+    assert [row["cpu_usage"] for row in pipeline.rows("latest_metrics")] == [2.0]
+    assert [row["cpu_usage"] for row in pipeline.rows()] == [1.0, 2.0]
 
 
 KILLED = """

@@ -11,6 +11,7 @@ from airflow_provider_restrack.load.batch import (
     group_rows,
     join_batches,
     newest_rows,
+    next_newest,
 )
 from airflow_provider_restrack.load.encode import EncodedRow
 
@@ -51,6 +52,19 @@ def test_of_each_key_the_newest_row_is_left_and_of_equally_old_ones_the_last(mad
         same = [one for one in made if one.primary_key == kept.primary_key]
         latest = max(one.write_us for one in same)
         assert kept is [one for one in same if one.write_us == latest][-1]
+
+
+@given(rows.filter(bool))
+def test_rows_that_are_refused_give_way_to_the_next_newest_of_their_key(made: list[EncodedRow]) -> None:
+    for kept in newest_rows(made):
+        order, found = [], kept
+        while found is not None:
+            order.append(found)
+            found = next_newest(found)  # type: ignore[assignment]
+
+        same = [one for one in made if one.primary_key == kept.primary_key]
+        by_age = sorted(enumerate(same), key=lambda pair: (pair[1].write_us, pair[0]), reverse=True)
+        assert list(map(id, order)) == [id(one) for _, one in by_age]
 
 
 def test_a_row_larger_than_a_batch_goes_alone() -> None:

@@ -262,6 +262,29 @@ def test_in_replace_mode_only_the_newest_row_of_a_key_is_written() -> None:
     assert bench.committed == {0: 3}
 
 
+def test_in_replace_mode_the_next_newest_row_is_written_where_the_newest_is_refused() -> None:
+    producer, stored = FakeProducer(), list[int]()
+
+    def answer(statement: Any) -> Any:
+        made = int.from_bytes(statement.values[-1], "big") // 1000
+        if made >= 8:
+            return InvalidRequest("value too large")
+        stored.append(made)
+        return None
+
+    batch = [record(n, k="a", made=made) for n, made in enumerate((5, 9, 7, 8))]
+    bench = Bench(
+        batch, tables=[{"table": "ks.t", "mode": "replace"}], session=FakeSession(answer), producer=producer,
+        dead_letter_limit=None,
+    )  # fmt: skip
+
+    result = bench.execute()
+
+    assert stored == [7]
+    assert (result.rows, result.superseded, result.dead_letters) == (1, 1, 2)
+    assert bench.committed == {0: 4}
+
+
 def test_a_commit_that_fails_after_another_error_does_not_hide_it(caplog: Any) -> None:
     bench = Bench([record(0, k="a"), at(POISON, 1)])
 

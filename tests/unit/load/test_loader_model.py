@@ -69,9 +69,9 @@ class World:
         for number in range(rng.randrange(1, 60)):
             where = rng.choice(list(self.log))
             last = self.log[where][-1].at if self.log[where] else -1
-            kind = rng.choices(("good", "poison", "refused", "expired"), (20, 1, 1, 1))[0]
+            kind = rng.choices(("good", "poison", "refused", "expired"), (20, 1, 3, 1))[0]
             made = 1 if kind == "expired" else now_ms - times[number]
-            key = f"k{rng.randrange(6)}" if kind == "good" else f"{kind}{number}"
+            key = f"k{rng.randrange(6)}" if kind in ("good", "refused") else f"{kind}{number}"
             raw = (
                 b"poison" if kind == "poison" else json.dumps({"k": key, "v": number, "made": made}).encode()
             )
@@ -105,11 +105,11 @@ class World:
         kind = self.kinds[number]
         if kind == "expired":
             return True
-        if kind != "good":
-            return number in self.delivered
-        if self.mode == "merge":
-            return number in self.confirmed
-        return self.acknowledged.get(self.keys[number], 0) >= self.times[number]
+        if number in (self.confirmed if kind == "good" else self.delivered):
+            return True
+        # A row that is older than a stored one of its key need not be sent: nothing refuses it then.
+        overwritten = self.acknowledged.get(self.keys[number], 0) >= self.times[number]
+        return kind != "poison" and self.mode == "replace" and overwritten
 
 
 def number_of(message: FakeMessage) -> int:
