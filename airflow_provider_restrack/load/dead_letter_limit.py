@@ -15,6 +15,8 @@ from airflow_provider_restrack.load.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_restrack.load.offsets import Ticket
+
 DEFAULT_AFTER = 1000
 _MAX_REASONS = 5  # kinds of reasons that the error lists
 _MAX_REASON = 200
@@ -81,8 +83,19 @@ def _is_share(value: Any) -> bool:
     return value is None or (isinstance(value, float) and 0 < value < 1)
 
 
+@dataclass(slots=True)
+class _Stretch:
+    """Records that are judged together, and how many of them are rejected."""
+
+    records: int = 0
+    bad: int = 0
+
+
 class Rejections:
     """Counts what a run rejects, in all and in the stretch of records at hand.
+
+    What Cassandra refuses is told of when its answer comes: long after the record was read, and of up to
+    48,000 records at once. It is judged against the records that were handed out with it.
 
     :param limit: None for no limit.
     """
@@ -90,29 +103,46 @@ class Rejections:
     def __init__(self, limit: DeadLetterLimit | None) -> None:
         self._limit = limit or DeadLetterLimit()
         self._records = self._total = 0
-        self._stretch = self._bad = 0
+        self._read, self._handed = _Stretch(), _Stretch()
+        self._written: dict[Ticket, _Stretch] = {}
         self._first = ""
         self._reasons: dict[str, tuple[int, str]] = {}
 
     def add(self, records: int, rejected: Sequence[tuple[Any, BaseException]]) -> None:
-        """Note records that were read, and those of this or of earlier calls that are rejected."""
-        if records and self._stretch >= self._limit.after:
-            self._stretch = self._bad = 0
+        """Note records that were read, and those of them that no row can be made of."""
+        if self._read.records >= self._limit.after:
+            self._read = _Stretch()
         self._records += records
-        self._stretch += records
-        self._total += len(rejected)
-        self._bad += len(rejected)
+        self._read.records += records
+        self._read.bad += len(rejected)
         for record, error in rejected:
-            self._first = self._first or f"{record.topic()}[{record.partition()}] offset {record.offset()}"
-            self._note(str(error)[:_MAX_REASON])
+            self._count(record, error)
+
+    def hand_out(self, ticket: Ticket, records: int, rejected: int) -> None:
+        """Note records whose rows are to be written under a ticket, and how many are rejected already."""
+        if self._handed.records >= self._limit.after:
+            self._handed = _Stretch()
+        self._written = {one: stretch for one, stretch in self._written.items() if not one.finished}
+        self._written[ticket] = self._handed
+        self._handed.records += records
+        self._handed.bad += rejected
+
+    def refuse(self, ticket: Ticket, record: Any, error: BaseException) -> None:
+        """Note a record of a ticket that Cassandra has refused."""
+        self._written[ticket].bad += 1
+        self._count(record, error)
 
     def excess(self) -> str | None:
         """Return why the run has to end, with counts and reasons; None while it may go on."""
-        count, share, after = self._limit.count, self._limit.share, self._limit.after
+        count, share = self._limit.count, f"share {self._limit.share}"
+        written = next(filter(self._is_over, self._written.values()), None)
         if count is not None and self._total > count:
             what, limit = f"{self._total} of {self._records} records", f"count {count}"
-        elif share is not None and self._stretch >= after and self._bad > share * self._stretch:
-            what, limit = f"{self._bad} of the last {self._stretch} records", f"share {share:g}"
+        elif self._is_over(self._read):
+            what, limit = f"{self._read.bad} of the last {self._read.records} records", share
+        elif written is not None:
+            what = f"{written.bad} of {written.records} records that were written together"
+            limit = share
         else:
             return None
         return (
@@ -121,6 +151,19 @@ class Rejections:
             " for good: mend what writes them or the table, or load them with dead_letter_limit=None, which"
             " sends those that still cannot be stored to the dead letters"
         )
+
+    def _is_over(self, stretch: _Stretch) -> bool:
+        share = self._limit.share
+        return (
+            share is not None
+            and stretch.records >= self._limit.after
+            and stretch.bad > share * stretch.records
+        )
+
+    def _count(self, record: Any, error: BaseException) -> None:
+        self._total += 1
+        self._first = self._first or f"{record.topic()}[{record.partition()}] offset {record.offset()}"
+        self._note(str(error)[:_MAX_REASON])
 
     def _note(self, reason: str) -> None:
         """Count reasons that differ in numbers only, such as a byte's position, as one."""

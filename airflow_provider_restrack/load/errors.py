@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_restrack.load.offsets import Partition
@@ -54,3 +54,13 @@ class DeadLetterLimitError(RuntimeError):
 
 class PoisonRecordError(RuntimeError):
     """A record cannot be stored and no dead-letter topic takes it; what precedes it is committed."""
+
+    @classmethod
+    def of(
+        cls, record: Any, error: Exception, state: str = "What precedes it is stored and committed"
+    ) -> PoisonRecordError:
+        """Return the error of a Kafka record, with its place, the reason and what can be done."""
+        return cls(
+            f"record {record.topic()}[{record.partition()}] offset {record.offset()} cannot be stored:"
+            f" {error}. {state}; set dead_letter_topic to put such records aside"
+        )

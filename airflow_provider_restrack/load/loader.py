@@ -236,7 +236,7 @@ class Run:
             part.note_read(ends_of(chunk.records[:made]), made)
             self._gather(part)
             self._settle()
-            raise self._poison(record, error) from error
+            raise PoisonRecordError.of(record, error) from error
         self._rejections.add(made, part.rejected)
         if (excess := self._rejections.excess()) is not None:
             self._settle()
@@ -284,6 +284,7 @@ class Run:
             return
         self._assembly = self._new_assembly()
         ticket = self._tracker.open(assembly.ends)  # before any wait, in which partitions may be taken
+        self._rejections.hand_out(ticket, assembly.records, len(assembly.rejected))
         self._writer.make_room()
         if self._letters is not None:
             for record, error in assembly.rejected:
@@ -307,11 +308,12 @@ class Run:
     def _bury(self, record: Any, error: Exception, ticket: Ticket) -> None:
         """Send a record that Cassandra refused to the dead letters, once however many tables refuse it."""
         if self._letters is None:
-            raise self._poison(record, error, "Offsets are committed only up to what is stored") from error
+            state = "Offsets are committed only up to what is stored"
+            raise PoisonRecordError.of(record, error, state) from error
         place = (Partition(record.topic(), record.partition()), record.offset())
         if place not in self._buried:
             self._buried.add(place)
-            self._rejections.add(0, [(record, error)])
+            self._rejections.refuse(ticket, record, error)
             if (excess := self._rejections.excess()) is not None:
                 raise DeadLetterLimitError(excess)
             self._letters.send(record, error, ticket)
@@ -375,15 +377,6 @@ class Run:
         result.seconds = round(clock.monotonic() - self._started, 3)
         result.write_p50_ms, result.write_p99_ms = map(self._writer.latency.quantile_ms, (0.5, 0.99))
         return result
-
-    @staticmethod
-    def _poison(
-        record: Any, error: Exception, state: str = "What precedes it is stored and committed"
-    ) -> PoisonRecordError:
-        return PoisonRecordError(
-            f"record {record.topic()}[{record.partition()}] offset {record.offset()} cannot be stored:"
-            f" {error}. {state}; set dead_letter_topic to put such records aside"
-        )
 
 
 def _open_letters(

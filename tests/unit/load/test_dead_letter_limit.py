@@ -6,6 +6,7 @@ import pytest
 
 from airflow_provider_restrack.load.dead_letter_limit import DeadLetterLimit, Rejections, parse_limit
 from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
+from airflow_provider_restrack.load.offsets import Ticket
 from tests.unit.load.fakes import FakeMessage
 
 
@@ -85,14 +86,65 @@ def test_a_share_is_judged_over_stretches(chunks: list[tuple[int, int]], ends: b
     assert (rejections.excess() is not None) is ends
 
 
-def test_rows_that_cassandra_refuses_later_count_too() -> None:
-    rejections = Rejections(DeadLetterLimit(share=0.5))
-    rejections.add(1000, [])
-    for number in range(501):
-        assert rejections.excess() is None
-        rejections.add(0, bad(1, at=number))
+def refuse(rejections: Rejections, ticket: Ticket, count: int) -> list[bool]:
+    """Refuse records one by one, and return whether the run had to end after each."""
+    found = []
+    for record, error in bad(count, "value too large"):
+        rejections.refuse(ticket, record, error)
+        found.append(rejections.excess() is not None)
+    return found
 
-    assert rejections.excess() is not None
+
+def handed(rejections: Rejections, records: int, rejected: int = 0) -> Ticket:
+    """Read records in slices, as the loader does, hand them out together, and return their ticket."""
+    for _ in range(0, records, 1000):
+        rejections.add(min(records, 1000), bad(rejected * 1000 // records))
+    ticket = Ticket({})
+    rejections.hand_out(ticket, records, rejected)
+    return ticket
+
+
+@pytest.mark.parametrize(
+    ("records", "rejected", "may"), [(1000, 0, 500), (48_000, 0, 24_000), (4000, 1600, 400)]
+)
+def test_what_cassandra_refuses_later_is_judged_against_what_was_handed_out_with_it(
+    records: int, rejected: int, may: int
+) -> None:
+    rejections = Rejections(DeadLetterLimit(share=0.5))
+    ticket = handed(rejections, records, rejected)
+
+    found = refuse(rejections, ticket, may + 1)
+
+    assert found == [False] * may + [True]
+    assert f"{rejected + may + 1} of {records} records that were written" in str(rejections.excess())
+
+
+def test_refusals_that_come_after_the_next_records_are_of_their_own() -> None:
+    rejections = Rejections(DeadLetterLimit(share=0.5))
+    first, second = handed(rejections, 48_000), handed(rejections, 1000)
+
+    assert not any(refuse(rejections, first, 20_000))
+    assert refuse(rejections, second, 501) == [False] * 500 + [True]
+
+
+def test_small_gatherings_are_judged_together() -> None:
+    rejections = Rejections(DeadLetterLimit(share=0.5))
+    tickets = [handed(rejections, 400) for _ in range(2)]
+    for ticket in tickets:
+        assert not any(refuse(rejections, ticket, 300))  # too few to judge
+
+    last = handed(rejections, 400)
+
+    assert rejections.excess() is None
+    assert refuse(rejections, last, 1) == [True]
+
+
+def test_tickets_that_are_settled_are_forgotten() -> None:
+    rejections = Rejections(DeadLetterLimit(share=0.5))
+    for _ in range(5):
+        handed(rejections, 1000).settle()
+
+    assert len(rejections._written) == 1
 
 
 def test_the_words_name_counts_place_reasons_and_remedy() -> None:

@@ -497,6 +497,30 @@ def test_rows_that_cassandra_refuses_count_for_the_limit() -> None:
     assert len(producer.sent) == 1
 
 
+def test_few_refusals_of_a_large_gathering_end_no_run() -> None:
+    """A fifth is refused, twice as many as half of the last 1,000 records."""
+    records = [record(n, k="b" if n % 5 == 0 else f"k{n}") for n in range(5000)]
+    slices = [records[start : start + 1000] for start in range(0, 5000, 1000)]
+    session = FakeSession(lambda _statement: ...)
+    bench = Bench(*slices, session=session, producer=FakeProducer(), batch_rows=1)
+    pump = bench.run._writer.pump
+
+    def pump_and_answer() -> None:
+        pump()
+        if bench.run._reader.finished:  # until then nothing is answered
+            for future in session.futures:
+                error = refuse_b(future.statement)
+                future.errback(error) if error else future.callback(None)
+            session.futures.clear()
+
+    bench.run._writer.pump = pump_and_answer  # type: ignore[method-assign]
+
+    result = bench.execute()
+
+    assert (result.dead_letters, result.rows) == (1000, 4000)
+    assert bench.committed == {0: 5000}
+
+
 def test_without_dead_letters_the_first_poison_record_is_told_and_no_limit() -> None:
     with pytest.raises(PoisonRecordError):
         Bench(poison(1, 0), dead_letter_limit=0).execute()
