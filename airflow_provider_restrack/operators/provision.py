@@ -18,6 +18,7 @@ from airflow_provider_restrack.store.schema import (
     TABLES,
     TOPIC,
     check_identifier,
+    with_life,
 )
 from airflow_provider_restrack.store.tiers import ROLLUP_TABLES, with_ttl
 from airflow_provider_restrack.templates import is_literal
@@ -290,7 +291,7 @@ def _live(table: Table, seconds: int | None) -> Table:
         return table
     if table in ROLLUP_TABLES or table in HISTORY_TABLES:
         return with_ttl(table, seconds)
-    return replace(table, options={**table.options, "default_time_to_live": str(seconds)})
+    return with_life(table, seconds)
 
 
 def parse_topics(value: Any, replication: int) -> tuple[TopicSpec, ...]:

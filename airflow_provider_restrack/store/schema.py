@@ -7,7 +7,7 @@ rules' metric names and the metrics reference in ``docs/``. A new metric is one 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +20,9 @@ DEAD_LETTER_TOPIC = "system_metrics_dead_letters"
 ALERT_TOPIC = "system_alerts"
 
 RAW_TTL_S = 14 * 24 * 3600
-# As long as hints are kept (3 h): rows expire by TTL and are not deleted, so no tombstone has to outlive a repair.
+# As long as hints are kept (3 h), for tables whose rows expire by TTL and are not deleted: no tombstone has to
+# outlive a repair. In the table of newest samples each field that a sample lacks is a tombstone, which has to outlive
+# the older records that may still be loaded: it is kept as long as rows are.
 GC_GRACE_S = 10800
 
 WriteMode = Literal["merge", "replace"]
@@ -184,7 +186,7 @@ LATEST_METRICS = Table(
             # Every row is overwritten at each interval: levelled compaction keeps a read to one or two SSTables.
             "compaction": "{'class': 'LeveledCompactionStrategy'}",
             "default_time_to_live": str(RAW_TTL_S),
-            "gc_grace_seconds": str(GC_GRACE_S),
+            "gc_grace_seconds": str(RAW_TTL_S),
             "comment": "'the newest sample of every host'",
         }
     ),
@@ -192,6 +194,14 @@ LATEST_METRICS = Table(
 )
 TABLES: tuple[Table, ...] = (SYSTEM_METRICS, LATEST_METRICS)
 TABLE_BY_NAME: Mapping[str, Table] = MappingProxyType({table.name: table for table in TABLES})
+
+
+def with_life(table: Table, ttl_s: int) -> Table:
+    """Return a table whose rows live so long, and its tombstones too where these live as long as rows."""
+    options = {**table.options, "default_time_to_live": str(ttl_s)}
+    if table.options["gc_grace_seconds"] == table.options["default_time_to_live"]:
+        options["gc_grace_seconds"] = str(max(GC_GRACE_S, ttl_s))
+    return replace(table, options=MappingProxyType(options))
 
 
 def check_identifier(value: str, what: str) -> str:

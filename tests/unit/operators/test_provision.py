@@ -127,6 +127,12 @@ def test_ttl_replaces_how_long_samples_live_and_leaves_rollups() -> None:
     assert lives("30d") == [30, 30, 90, 730, 1825, 35, 0, 400, 400, 0]
 
 
+def test_tombstones_of_the_newest_samples_live_as_long_as_these() -> None:
+    tables = {table.name: table.options["gc_grace_seconds"] for table in parse_tables(None, "30d")}
+
+    assert (tables["latest_metrics"], tables["system_metrics"]) == (str(30 * DAY), "10800")
+
+
 def test_ttl_by_table_replaces_only_what_it_names_and_fits_the_compaction_window() -> None:
     assert lives({"system_metrics_5m": "180d"}) == [14, 14, 180, 730, 1825, 35, 0, 400, 400, 0]
     (table,) = parse_tables("system_metrics_5m", {"system_metrics_5m": "180d"})

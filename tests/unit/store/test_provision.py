@@ -57,7 +57,7 @@ LATEST = TableState(
     clustering=(),
     options={
         "default_time_to_live": 1209600,
-        "gc_grace_seconds": 10800,
+        "gc_grace_seconds": 1209600,
         "compaction": {"class": "org.apache.cassandra.db.compaction.LeveledCompactionStrategy"},
     },
 )

@@ -17,6 +17,7 @@ from airflow_provider_restrack.store.schema import (
     check_identifier,
     cql_type,
     split_table_name,
+    with_life,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +83,16 @@ def test_samples_are_kept_by_host_and_day_newest_first_and_expire_by_window() ->
 def test_the_newest_sample_has_one_row_a_host_which_is_replaced_whole() -> None:
     assert "PRIMARY KEY ((host))" in build_create_table(LATEST_METRICS)
     assert LATEST_METRICS.write_mode == "replace"
+
+
+def test_tombstones_of_a_row_that_is_replaced_outlive_every_record_that_may_come_late() -> None:
+    def grace(table: schema.Table) -> str:
+        return table.options["gc_grace_seconds"]
+
+    assert grace(LATEST_METRICS) == LATEST_METRICS.options["default_time_to_live"] == "1209600"
+    assert grace(with_life(LATEST_METRICS, 86_400)) == "86400"
+    assert grace(with_life(LATEST_METRICS, 60)) == "10800"  # as long as hints are kept
+    assert grace(with_life(SYSTEM_METRICS, 86_400)) == "10800"
 
 
 def test_collections_are_frozen() -> None:
