@@ -158,8 +158,7 @@ class Reader:
 
         Fetching is paused until the next ``read``, and what slips through is kept for it. Partitions that the
         group takes here are handed over at once, without waiting for their writes: see ``Holder``. Within the
-        hand-over of ``read``, which does wait for them, it does nothing: the group allows that as long as
-        ``max.poll.interval.ms``, and the writer gives up sooner.
+        hand-over of ``read``, which waits for them up to ``hand_over_s``, it does nothing.
         """
         if self._membership is None or self._polling or self._now() - self._polled < _KEEP_ALIVE_S:
             return
@@ -256,7 +255,7 @@ class Reader:
     def hand_over(self, partitions: Collection[Partition]) -> None:
         """Finish with partitions that go to another member as soon as this returns."""
         try:
-            self._holder.on_revoked(partitions, settle=not self._hurried)
+            self._holder.on_revoked(partitions, settle_s=0.0 if self._hurried else self._policy.hand_over_s)
         finally:
             self._forget(partitions)
 

@@ -137,6 +137,15 @@ class DeadLetters:
         if self._pending:
             raise self._error(f"{self._pending} were not acknowledged in time")
 
+    def wait(self, seconds: float) -> None:
+        """Wait until every dead letter is acknowledged, for so long at most.
+
+        :raises DeliveryError: if a dead letter was refused.
+        """
+        if self._pending:
+            self._producer.flush(seconds)
+        self.poll()
+
     def close(self) -> None:
         """Drop what is unsent, so that the end of a failed run does not wait for it."""
         self._producer.purge()

@@ -169,11 +169,11 @@ class Run:
         if moved:
             self._tracker.open(moved).settle()
 
-    def on_revoked(self, partitions: Collection[Partition], *, settle: bool) -> None:
+    def on_revoked(self, partitions: Collection[Partition], *, settle_s: float) -> None:
         """Commit what is stored of partitions that go to another member, and nothing of them after that."""
         try:
-            if settle:
-                self._settle()
+            if settle_s:
+                self._settle_until(clock.monotonic() + settle_s)
             self._commit()
         finally:
             self._leave_out(partitions)
@@ -324,6 +324,14 @@ class Run:
         self._writer.drain()
         if self._letters is not None:
             self._letters.flush()
+
+    def _settle_until(self, deadline: float) -> None:
+        """Do as ``_settle`` does, as far as it gets: what Cassandra is slow to store stays to be stored."""
+        if self._writer.make_room(deadline):
+            self._hand_out()
+            self._writer.drain(deadline)
+        if self._letters is not None:
+            self._letters.wait(max(0.0, deadline - clock.monotonic()))
 
     def _commit_sometimes(self) -> None:
         if self._letters is not None:

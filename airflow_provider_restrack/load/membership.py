@@ -46,12 +46,12 @@ class Holder(Protocol):
     def on_assigned(self, spans: Sequence[Span]) -> None:
         """Note where partitions start; a span that ``moved`` is to be committed."""
 
-    def on_revoked(self, partitions: Collection[Partition], *, settle: bool) -> None:
+    def on_revoked(self, partitions: Collection[Partition], *, settle_s: float) -> None:
         """Commit what is stored of partitions, and commit nothing of them after that.
 
-        :param settle: whether to wait first until all that was read of them is stored. It is false within
-            ``keep_alive``: the writer is being waited for already, perhaps with half of a chunk still to be
-            handed to it, and the group waits for us.
+        :param settle_s: how long to wait first until all that was read of them is stored: the group waits for
+            us. It is zero within ``keep_alive``: the writer is being waited for already, perhaps with half of
+            a chunk still to be handed to it.
         """
 
     def on_lost(self, partitions: Collection[Partition]) -> None:

@@ -52,6 +52,8 @@ def open_reader(policy: ReadPolicy, config: Mapping[str, Any], *, now: Callable[
         config, group_id=policy.group_id, connection=policy.connection,
         joins=policy.partitions is None, follows=policy.follow,
     )  # fmt: skip
+    if (poll_ms := settings.get("max.poll.interval.ms")) is not None:
+        policy = replace(policy, hand_over_s=poll_ms / 3000)  # a third: a commit and a dead letter may follow
     consumer = open_consumer(settings, policy.connection)
     try:
         brokers = open_brokers(consumer, config, policy, policy.connect_timeout_s)

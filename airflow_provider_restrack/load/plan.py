@@ -31,6 +31,8 @@ class ReadPolicy:
     :ivar stall_timeout_s: without any record or end of partition for so long, the run fails; where none is
         due, it does so if Kafka does not answer a question either.
     :ivar patience_s: for partitions, after a join that gave none.
+    :ivar hand_over_s: how long writes of partitions that go to another member are waited for; nobody polls
+        meanwhile, and after ``max.poll.interval.ms`` without it the group goes on without this member.
     """
 
     topics: tuple[str, ...]
@@ -42,6 +44,7 @@ class ReadPolicy:
     connect_timeout_s: float = 20.0
     stall_timeout_s: float = 60.0
     patience_s: float = 15.0
+    hand_over_s: float = 100.0
 
 
 class Plan:

@@ -121,7 +121,7 @@ class _Onlooker:
     def on_assigned(self, spans: Sequence[Span]) -> None:
         """Commit nothing."""
 
-    def on_revoked(self, partitions: Collection[Partition], *, settle: bool) -> None:
+    def on_revoked(self, partitions: Collection[Partition], *, settle_s: float) -> None:
         """Commit nothing."""
 
     def on_lost(self, partitions: Collection[Partition]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import random
 from collections import deque
 from dataclasses import dataclass, field
@@ -134,22 +135,25 @@ class Writer:
             room -= 1
         self._channel.flush()
 
-    def make_room(self) -> None:
-        """Wait until everything that was submitted has been sent at least once.
+    def make_room(self, deadline: float = math.inf) -> bool:
+        """Wait until everything that was submitted has been sent at least once; return whether it has.
 
+        :param deadline: of the clock, after which it is waited for no longer.
         :raises StoreError: if a batch failed for good.
         """
         self.pump()
-        while self._backlog:
+        while self._backlog and self._now() < deadline:
             self._wait()
+        return not self._backlog
 
-    def drain(self) -> None:
+    def drain(self, deadline: float = math.inf) -> None:
         """Wait until every batch is acknowledged.
 
+        :param deadline: of the clock, after which it is waited for no longer.
         :raises StoreError: if one failed for good.
         """
         self.pump()
-        while self._backlog or self._in_flight or self._retries:
+        while (self._backlog or self._in_flight or self._retries) and self._now() < deadline:
             self._wait()
 
     def close(self) -> None:

@@ -87,10 +87,10 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
         assigned(self, spans)
         made.note("assigned", [span.partition for span in spans])
 
-    def on_revoked(self: Any, partitions: Collection[Partition], *, settle: bool) -> None:
+    def on_revoked(self: Any, partitions: Collection[Partition], *, settle_s: float) -> None:
         made.unsettled_at_revocation.append(self._tracker.unsettled)
-        revoked(self, partitions, settle=settle)
-        made.note("revoked" if settle else "handed over at once", partitions)
+        revoked(self, partitions, settle_s=settle_s)
+        made.note("revoked" if settle_s else "handed over at once", partitions)
 
     def on_lost(self: Any, partitions: Collection[Partition]) -> None:
         lost(self, partitions)

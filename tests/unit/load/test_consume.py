@@ -45,8 +45,8 @@ class Holding:
     def on_assigned(self, spans: Sequence[Span]) -> None:
         self.told.append(("assigned", {span.partition.number: span.start for span in spans}))
 
-    def on_revoked(self, partitions: Collection[Partition], *, settle: bool) -> None:
-        self.told.append(("revoked", [partition.number for partition in partitions], settle))
+    def on_revoked(self, partitions: Collection[Partition], *, settle_s: float) -> None:
+        self.told.append(("revoked", [partition.number for partition in partitions], settle_s))
         self.when_taken()
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
@@ -310,7 +310,7 @@ def test_a_partition_that_is_taken_is_finished_with_first_and_then_not_read() ->
 
     assert [(one.where, one.at) for one in chunk.records] == [(0, 1)]
     assert chunk.ends == {P0: 2}
-    assert holder.told[1:] == [("revoked", [1], True), ("given up so far", [])]
+    assert holder.told[1:] == [("revoked", [1], 100.0), ("given up so far", [])]
     assert fake.named("given up") == [[("t", 1)]]
     assert run.commit({P0: 1, P1: 1}) == {P0: 1}
     assert fake.offsets == {("t", 0): 1}
@@ -520,7 +520,7 @@ def test_a_partition_taken_while_the_writer_is_waited_for_is_handed_over_at_once
     clock.at += 1
     run.keep_alive()
 
-    assert holder.told[-1] == ("revoked", [1], False)
+    assert holder.told[-1] == ("revoked", [1], 0.0)
     assert run.read(9).ends == {P0: 1}
 
 

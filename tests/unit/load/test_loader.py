@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_restrack.load import assembly, loader
+from airflow_provider_restrack.load import assembly, loader, write
 from airflow_provider_restrack.load.brokers import Brokers
 from airflow_provider_restrack.load.consume import Reader
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, DeadLetters
@@ -591,6 +593,37 @@ def test_what_was_read_of_a_revoked_partition_is_stored_and_committed_before_it_
     assert committed_at_handover == [{0: 1, 1: 1}]
     assert bench.committed == {0: 2, 1: 1}
     assert result.records == 3
+
+
+@pytest.mark.parametrize("batch_rows", [1, 50])
+def test_a_partition_goes_without_what_cassandra_does_not_store_in_time(
+    batch_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether rows wait for room or for their answer: they are stored later, and not committed."""
+    ticks, session, producer = itertools.count(), FakeSession(lambda _statement: ...), FakeProducer()
+    monkeypatch.setattr(loader.clock, "monotonic", lambda: next(ticks) / 10)
+    monkeypatch.setattr(write, "_WAIT_S", 0.0)
+    monkeypatch.setattr(loader, "WritePolicy", partial(loader.WritePolicy, in_flight=1))
+
+    def answer(_fake: FakeConsumer) -> None:
+        session.answer = lambda _statement: None
+        for future in session.futures:
+            future.callback(None)
+
+    bench = member(
+        *TWO, events=[[gives(0, 1)], [], [takes(1), answer], [gives()]], session=session, producer=producer,
+        batch_rows=batch_rows,
+    )  # fmt: skip
+    bench.run._reader._policy = replace(bench.run._reader._policy, patience_s=0, hand_over_s=20.0)
+    handed_over_at = []
+    bench.consumer.incremental_unassign = lambda _wanted: handed_over_at.append(next(ticks) / 10)  # type: ignore[method-assign]
+
+    result = bench.execute()
+
+    assert len(handed_over_at) == 1
+    assert handed_over_at[0] > 20.0
+    assert bench.committed == {0: 2, 1: 0}
+    assert result.rows == 3
 
 
 def test_what_is_in_flight_of_a_lost_partition_is_never_committed() -> None:
