@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _MAX_KEY_BYTES = 65535  # Cassandra's limit of a partition key and of each clustering value
 # What the server counts for a cell beside its value, when it holds a batch against its thresholds: write
-# timestamp, TTL and local deletion time (Cell.dataSize of Cassandra 5.0). Unset columns make no cell.
+# timestamp, TTL and local deletion time (Cell.dataSize of Cassandra 5.0). Unset columns make no cell; a null
+# makes a tombstone, which has the same.
 CELL_BYTES = 20
 _BIND_ERRORS = (TypeError, ValueError, OverflowError, struct.error)
 
@@ -106,8 +107,8 @@ class RowEncoder:
         encoded = bound.values
         key = tuple(encoded[: self._key_size])
         self.check_key(key)
-        sizes = [len(value) for value in encoded if type(value) is bytes]
-        size = sum(sizes) + CELL_BYTES * len(sizes)
+        sizes = [0 if value is None else len(value) for value in encoded if value is not UNSET_VALUE]
+        size = sum(sizes) + CELL_BYTES * (len(sizes) + len(self.plan.cleared))
         return EncodedRow(key[: self._partition_size], key, write_us, size, bound, record)
 
     def _row(self, values: list[Any]) -> list[Any]:

@@ -107,7 +107,9 @@ class PackedEncoder:
         codes = [FIXED[source.column.cql.name] for source in plan.sources[count:end]]
         where = [position[source.field] for source in plan.sources[count:end]]
         self._run = _Run(where, codes, self._absent)
-        self._overhead = (CELL_BYTES - _LENGTH_BYTES) * len(packed.prepared.column_metadata)
+        markers = len(packed.prepared.column_metadata)
+        self._overhead = (CELL_BYTES - _LENGTH_BYTES) * markers + CELL_BYTES * len(plan.cleared)
+        self._absent_bytes = 0 if self._absent is NULL else CELL_BYTES
         # An empty collection that is not frozen is a deletion in Cassandra; absent is not deleted.
         deletes = [bool(one.column.cql.arguments) and not one.column.cql.frozen for one in plan.sources]
         self._others = list(zip(getters[end:], cells[end:], deletes[end:], strict=True))
@@ -140,7 +142,7 @@ class PackedEncoder:
         except _ERRORS:
             return self._bind(values, write_us, ttl_s, record)
         body = b"".join(parts)
-        size = len(body) + self._overhead - CELL_BYTES * missing
+        size = len(body) + self._overhead - self._absent_bytes * missing
         return EncodedRow(partition_key, tuple(key), write_us, size, body, record, self.packed)
 
     def _tail(self, write_us: int, ttl_s: int | None) -> bytes:

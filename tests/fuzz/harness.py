@@ -271,8 +271,8 @@ def _check_keys(table: TableSpec, row: Any, cells: list[Any]) -> None:
     size = len(table.partition)
     if row.primary_key != tuple(cells[: len(table.key)]) or row.partition_key != row.primary_key[:size]:
         raise WrongRowError(f"the keys {row.primary_key} are not those of the values")
-    present = [one for one in cells if type(one) is bytes]
-    if row.size != sum(map(len, present)) + 20 * len(present):  # as the server counts cells
+    made = [one or b"" for one in cells if one is not UNSET_VALUE]
+    if row.size != sum(map(len, made)) + 20 * len(made):  # as the server counts cells, tombstones among them
         raise WrongRowError(f"the size is {row.size}")
 
 

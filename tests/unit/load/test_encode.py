@@ -8,8 +8,9 @@ from cassandra.query import UNSET_VALUE
 from airflow_provider_restrack.load.decode import Decoder, plan_fields
 from airflow_provider_restrack.load.encode import CELL_BYTES, RowEncoder, build_insert
 from airflow_provider_restrack.load.errors import RejectError
-from airflow_provider_restrack.load.pack import arrange
+from airflow_provider_restrack.load.pack import PackedEncoder, arrange
 from airflow_provider_restrack.load.table import TableTarget, plan_table
+from airflow_provider_restrack.load.wire import PackedTable
 from tests.unit.load.fakes import columns_of, prepare
 
 TYPES = {"host": "text", "day": "date", "timestamp": "timestamp", "load": "double", "note": "text"}
@@ -81,6 +82,23 @@ def test_a_row_knows_its_keys_its_size_and_its_record() -> None:
     assert row.primary_key == (*row.partition_key, (86_400_000).to_bytes(8, "big"))
     assert row.size == 1 + 4 + 8 + 8 + 8 + 5 * CELL_BYTES
     assert (row.write_us, row.record) == (77, "the record")
+
+
+def test_a_null_is_a_tombstone_and_counts_for_the_size_as_do_columns_left_out() -> None:
+    columns = columns_of(TYPES | {"other": "text"}, ["host", "day"], ["timestamp"])
+    target = TableTarget("ks", "t", "replace")
+    plan = arrange(plan_table(target, columns, {"other": None}, timestamp_field="timestamp"))
+    fields = plan_fields([plan], "timestamp")
+    decoder = Decoder(fields)
+    prepared = prepare([source.column for source in plan.sources])
+    encoders = [
+        RowEncoder(plan, prepared, fields, decoder.position),
+        PackedEncoder(plan, PackedTable(prepared), fields, decoder.position),
+    ]
+
+    sizes = [encoder.encode(decoder.decode(SAMPLE), 77, None, None).size for encoder in encoders]
+
+    assert sizes == [1 + 4 + 8 + 8 + 8 + 7 * CELL_BYTES] * 2
 
 
 def test_the_time_to_live_is_bound_last() -> None:
