@@ -34,6 +34,7 @@ _KNOWN_EXTRAS = frozenset(
     }
 )
 _SECRETS = frozenset({"keyfile_password"})
+_WITH_SECRETS = frozenset({"ssl", "ssl_options"})  # of another type, they may hold one as text
 _TLS_TEXTS = ("ca_certs", "certfile", "keyfile", "keyfile_password", "server_hostname", "ciphers")
 # ``ssl_version`` is for the provider's hook: client and server agree on the newest version by themselves.
 _TLS_KEYS = frozenset({*_TLS_TEXTS, "check_hostname", "cert_reqs", "ssl_version"})
@@ -152,7 +153,8 @@ class _Extras:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if value is None or (isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)):
             return value
-        found = "" if key in _SECRETS else f", it is {value!r}"
+        shown = f"of type {type(value).__name__}" if key in _WITH_SECRETS else repr(value)
+        found = "" if key in _SECRETS else f", it is {shown}"
         raise ValueError(f"{self.origin}: extra {key} must be {what}{found}")
 
 

@@ -153,6 +153,17 @@ def test_key_s_password_of_a_wrong_type_stays_out_of_the_error(connect: Any) -> 
         connect(extra={"ssl": {"certfile": "/c", "keyfile_password": 48151623}}).policy()
 
 
+@pytest.mark.parametrize("key", ["ssl", "ssl_options"])
+@pytest.mark.parametrize(
+    ("value", "kind"), [('{"keyfile_password": "s3cret"}', "str"), ([{"keyfile_password": "s3cret"}], "list")]
+)
+def test_a_password_in_tls_settings_of_a_wrong_type_stays_out_of_the_error(
+    connect: Any, key: str, value: Any, kind: str
+) -> None:
+    with pytest.raises(ValueError, match=f"extra {key} must be .*an object, it is of type {kind}$"):
+        connect(extra={key: value}).policy()
+
+
 def test_extra_without_effect_is_reported(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Airflow sends a hook's log to different places by its configuration: record it at the source.
     warnings: list[str] = []
