@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException, Producer
 
 from airflow_provider_restrack.load.client_config import bootstrap_servers, build_dead_letter_config
 from airflow_provider_restrack.load.errors import ConfigurationError, DeliveryError, RejectError
+from airflow_provider_restrack.load.headers import headers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +62,7 @@ def build_headers(
         "exception.class.name": f"{kind.__module__}.{kind.__qualname__}",
         "exception.message": str(error)[:_MAX_REASON],
     }
-    given: list[tuple[str, bytes | None]] = list(record.headers() or ())
+    given = headers_of(record)
     own = [header for header in given if not header[0].startswith(_PREFIX)]
     reasons = [(_PREFIX + name, text.encode("utf-8", "replace")) for name, text in added.items()]
     return own + _origin(record, given) + reasons

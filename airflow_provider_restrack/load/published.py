@@ -19,6 +19,7 @@ from airflow_provider_restrack.load.brokers import Brokers
 from airflow_provider_restrack.load.client_config import bootstrap_servers, build_consumer_config
 from airflow_provider_restrack.load.consume import Reader
 from airflow_provider_restrack.load.errors import KafkaUnavailableError
+from airflow_provider_restrack.load.headers import headers_of
 from airflow_provider_restrack.load.offsets import Partition
 from airflow_provider_restrack.load.open_reader import open_consumer
 from airflow_provider_restrack.load.plan import Plan, ReadPolicy
@@ -90,7 +91,7 @@ def count_hosts(records: Iterable[Any], run: str) -> Counter[str]:
     wanted, decoder = (RUN_HEADER, run.encode()), msgspec.json.Decoder(_Sample)
     found: Counter[str] = Counter()
     for record in records:
-        if wanted not in (record.headers() or ()):
+        if wanted not in headers_of(record):
             continue
         try:
             sample = decoder.decode(record.value())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_restrack.load.cql_types import day_of
 from airflow_provider_restrack.load.errors import ConfigurationError
+from airflow_provider_restrack.load.headers import read_headers
 from airflow_provider_restrack.load.paths import split_name
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def read_metadata(name: str, record: Any, *, as_bytes: bool) -> Any:
     if name == "__timestamp":
         kind, millis = record.timestamp()
         return millis if kind else None
-    raw = record.key() if name == "__key" else dict(record.headers() or ()).get(name.removeprefix(HEADER))
+    raw = record.key() if name == "__key" else dict(read_headers(record)).get(name.removeprefix(HEADER))
     return raw if raw is None or as_bytes or isinstance(raw, str) else raw.decode()
 
 

@@ -97,11 +97,27 @@ class FakeMessage:
     def headers(self) -> list[tuple[str, bytes]] | None:
         return self.extra
 
+    def set_headers(self, headers: list[tuple[str, bytes]]) -> None:
+        self.extra = headers
+
     def timestamp(self) -> tuple[int, int]:
         return self.moment
 
     def error(self) -> KafkaError | None:
         return self.failure
+
+
+class UnreadableHeaders(FakeMessage):
+    """A record with a header whose name is no UTF-8 text, as confluent-kafka 2.16 gives it."""
+
+    calls = 0
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        if self.extra is not None:
+            return self.extra
+        self.calls += 1
+        assert self.calls == 1, "the list that comes now ends the process"
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
 
 def record(at: int = 0, where: int = 0, **fields: Any) -> FakeMessage:

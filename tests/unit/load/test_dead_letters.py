@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, DeadLetters, build_headers
 from airflow_provider_restrack.load.errors import DeliveryError, RejectError
 from airflow_provider_restrack.load.offsets import OffsetTracker, Partition, Ticket
-from tests.unit.load.fakes import Clock, FakeMessage, FakeProducer
+from tests.unit.load.fakes import Clock, FakeMessage, FakeProducer, UnreadableHeaders
 
 POLICY = DeadLetterPolicy("dead", "g", origin="dag.task", connection="my_kafka", timeout_s=5)
 REASON = RejectError("no JSON")
@@ -45,6 +45,16 @@ def test_a_record_is_sent_unchanged_with_reason_and_origin() -> None:
         ("__connect.errors.exception.class.name", b"airflow_provider_restrack.load.errors.RejectError"),
         ("__connect.errors.exception.message", b"no JSON"),
     ]
+
+
+def test_headers_that_cannot_be_read_are_absent_and_one_says_so() -> None:
+    record = UnreadableHeaders(b"x", at=7, where=2)
+
+    first, second = build_headers(record, REASON, POLICY), build_headers(record, REASON, POLICY)
+
+    assert first == second
+    assert [name for name, _ in first[:2]] == ["__restrack.headers.unreadable", "__connect.errors.topic"]
+    assert b"invalid start byte" in (first[0][1] or b"")
 
 
 def test_a_row_that_cassandra_refuses_is_of_the_stage_that_puts() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_restrack.load.published import RUN_HEADER, count_hosts
+from tests.unit.load.fakes import UnreadableHeaders
 
 OURS = [(RUN_HEADER, b"run 1")]
 
@@ -51,3 +52,7 @@ def test_samples_of_hosts_that_are_up_are_counted() -> None:
 )
 def test_what_is_not_of_the_run_or_no_sample_is_passed_over(record: FakeRecord) -> None:
     assert count_hosts([record], "run 1") == {}
+
+
+def test_a_record_whose_headers_cannot_be_read_is_nobodys() -> None:
+    assert count_hosts([UnreadableHeaders(b'{"host": "a", "up": true}')], "run 1") == {}

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_restrack.load.dead_letters import DeadLetterPolicy, build_headers
 from airflow_provider_restrack.load.decode import Decoder, plan_fields
 from airflow_provider_restrack.load.encode import RowEncoder
 from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
 from airflow_provider_restrack.load.sources import Given, check_type, parse_source, read_metadata
 from airflow_provider_restrack.load.table import plan_table
-from tests.unit.load.fakes import TARGET, FakeMessage, columns_of, prepare
+from tests.unit.load.fakes import TARGET, FakeMessage, UnreadableHeaders, columns_of, prepare
 
+LETTERS = DeadLetterPolicy("dead", "g")
 TYPES = {
     "k": "text", "key": "text", "raw": "blob", "topic": "text", "part": "int", "at": "bigint",
     "came": "timestamp",
@@ -64,6 +66,15 @@ def test_what_a_record_lacks_is_absent_and_what_does_not_fit_is_rejected() -> No
         stored(FakeMessage(b'{"k": "a"}', extra=[("trace", b"x")]))
     with pytest.raises(RejectError, match=r"out of range - at `\$\.ts`"):
         stored(FakeMessage(b'{"k": "a", "ts": 1e30}'))
+
+
+def test_a_record_whose_headers_cannot_be_read_is_rejected_where_a_column_takes_one() -> None:
+    message = UnreadableHeaders(b'{"k": "a"}')
+
+    with pytest.raises(RejectError, match=r"header\.trace: the name of a header is no UTF-8 text.*0xff"):
+        stored(message)
+    assert "__restrack.headers.unreadable" in dict(build_headers(message, RejectError("no"), LETTERS))
+    assert stored(UnreadableHeaders(b'{"k": "b"}'), {"topic": "__topic"})["topic"] == "t"
 
 
 @pytest.mark.parametrize(
