@@ -22,6 +22,7 @@ from airflow_provider_restrack.load.cql_types import (
     to_microseconds,
 )
 from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
+from airflow_provider_restrack.load.octets import as_text, takes_bytes
 from airflow_provider_restrack.load.paths import Flattener, split_name
 from airflow_provider_restrack.load.sources import EPOCH_UNITS, first_of, read_metadata, uuid5_of
 
@@ -199,6 +200,8 @@ class Decoder:
         ]
         self._typed = msgspec.json.Decoder(_build_struct(plans)).decode
         self._rewrite = object_rewrite({plan.name: plan.rewrite for plan in plans})
+        kept = [plan for plan in fields.values() if plan.compute is None and takes_bytes(plan.type.python)]
+        self._kept_bytes = frozenset(".".join(plan.path) or plan.name for plan in kept)
         self._nested: Callable[[bytes], list[Any]] | None = None
         nested = {name: plan for name, plan in fields.items() if plan.path}
         if nested:
@@ -231,14 +234,16 @@ class Decoder:
     def decode_mapping(self, mapping: Mapping[str, Any]) -> list[Any]:
         """Return what ``decode`` returns, of a record that is read already.
 
-        Its values are taken as JSON has them: bytes as base64, times in ISO 8601; a float that is not finite
-        as null. What no column takes may be anything.
+        Its values are taken as JSON has them: times in ISO 8601; a float that is not finite as null. Bytes
+        are UTF-8 text where no column of bytes takes them. What no column takes may be anything.
 
         :raises RejectError: as ``decode``.
         """
         taken = {key: mapping[key] for key in self._keys if key in mapping}
         try:
-            raw = msgspec.json.encode(taken)
+            raw = msgspec.json.encode(as_text(taken, self._kept_bytes))
+        except UnicodeDecodeError as error:
+            raise RejectError(f"bytes of a column that takes text are no UTF-8 text: {error}") from error
         except (TypeError, ValueError, OverflowError, RecursionError) as error:  # msgspec's own among them
             raise RejectError(f"its values cannot be written as JSON: {error}") from error
         return self.decode(raw)

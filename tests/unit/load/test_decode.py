@@ -146,3 +146,42 @@ def test_a_mapping_that_is_no_record_is_rejected() -> None:
     for wrong in (object(), "\ud800", nested):
         with pytest.raises(RejectError, match=r"^its values cannot be written as JSON"):
             DECODER.decode_mapping({"host": wrong})
+
+
+MIXED = columns_of(
+    {
+        "k": "text", "note": "text", "raw": "blob", "names": "list<text>", "raws": "map<text, blob>",
+        "inner": "text", "inner_raw": "blob", "n": "int",
+    },
+    ["k"],
+)  # fmt: skip
+
+
+def decoded(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that a format's row has for the columns of ``MIXED``."""
+    nested = {"inner": "meta.note", "inner_raw": "meta.raw"}
+    decoder = Decoder(plan_fields([plan_table(TARGET, MIXED, nested, timestamp_field="at")], "at"))
+    values = decoder.decode_mapping(mapping)
+    return {name: values[index] for name, index in decoder.position.items() if values[index] is not None}
+
+
+def test_bytes_of_a_format_are_text_where_no_blob_takes_them() -> None:
+    found = decoded(
+        {
+            "k": b"a", "note": "\u00e4".encode(), "raw": b"\xff", "names": [b"x", "y"],
+            "raws": {"z": b"\xfe"}, "meta": {"note": b"n", "raw": b"\xfd"}, "n": b"12", "unknown": b"\xff",
+        }
+    )  # fmt: skip
+
+    assert found == {
+        "k": "a", "note": "\u00e4", "raw": b"\xff", "names": ["x", "y"], "raws": {"z": b"\xfe"},
+        "meta.note": "n", "meta.raw": b"\xfd", "n": 12,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "mapping", [{"note": b"\xff"}, {"names": [b"\xff"]}, {"meta": {"note": b"\xff"}}, {"n": b"\xff"}]
+)
+def test_bytes_that_are_no_text_are_rejected_where_a_column_takes_text(mapping: dict[str, Any]) -> None:
+    with pytest.raises(RejectError, match=r"are no UTF-8 text: .*0xff"):
+        decoded({"k": "a"} | mapping)
