@@ -31,9 +31,9 @@ _POLL_S = 0.1
 # How to reach the brokers. The rest of a connection's settings belong to producers and consumers, and
 # librdkafka warns about each that an admin client has no use for.
 _CONNECTION_SETTINGS = (
-    "bootstrap.servers", "metadata.broker.list", "security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl.",
-    "client.", "socket.", "broker.", "reconnect.", "connections.", "api.version.", "oauth_cb", "error_cb",
-    "debug",
+    "bootstrap.servers", "metadata.broker.list", "security.", "sasl.", "https.", "ssl.", "enable.ssl.",
+    "enable.sasl.", "client.", "socket.", "broker.", "reconnect.", "connections.", "api.version.", "oauth_cb",
+    "error_cb", "debug",
 )  # fmt: skip
 
 

@@ -290,8 +290,15 @@ def test_admin_client_takes_how_to_connect_and_no_setting_of_consumers(
             "auto.offset.reset": "earliest",
             "security.protocol": "PLAINTEXT",
             "client.id": "restrack",
+            "https.ca.location": "probe",
         }
     )
     with pytest.raises(KafkaException):
         admin.list_topics(timeout=0.1)
     assert "consumer property" not in caplog.text
+
+
+def test_admin_client_trusts_what_the_connection_says_of_https() -> None:
+    """Of OAuth's token endpoint: without it the login of a private one fails."""
+    with pytest.raises(KafkaException, match=r"https\.ca"):
+        build_admin({"bootstrap.servers": "127.0.0.1:1", "https.ca.location": "/a", "https.ca.pem": "b"})
