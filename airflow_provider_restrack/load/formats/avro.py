@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider_restrack import clock
 from airflow_provider_restrack.load.errors import ConfigurationError, RejectError
 from airflow_provider_restrack.load.formats.schema_registry import SchemaRegistry, parse_registry
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _HEADER = struct.Struct(">BI")
+_ASK_AGAIN_S = 30.0
 _READABLE_FORMS = ("record", "error")
 
 
@@ -35,13 +38,18 @@ class Schemas(Protocol):
 
 
 class FramedAvro:
-    """Values with a schema's id in front; schemas are asked for once a run."""
+    """Values with a schema's id in front; schemas are asked for once a run, those that there are not some
+    seconds later again: a registry's copies learn late of what one of them was told.
+
+    :param now: the monotonic clock.
+    """
 
     name = "avro"
 
-    def __init__(self, schemas: Schemas) -> None:
-        self._schemas = schemas
+    def __init__(self, schemas: Schemas, *, now: Callable[[], float] = clock.monotonic) -> None:
+        self._schemas, self._now = schemas, now
         self._readers: dict[int, Callable[[io.BytesIO], Any] | RejectError] = {}
+        self._ask_again: dict[int, float] = {}
 
     def parse(self, value: bytes, record: Any) -> list[dict[str, Any]]:  # noqa: ARG002 - as of all formats
         """Return the row of a record.
@@ -61,16 +69,22 @@ class FramedAvro:
 
     def _reader(self, schema_id: int) -> Callable[[io.BytesIO], Any]:
         found = self._readers.get(schema_id)
-        if found is None:
+        if found is None or (isinstance(found, RejectError) and self._is_old(schema_id)):
             found = self._readers[schema_id] = self._open(schema_id)
         if isinstance(found, RejectError):
             raise RejectError(str(found))
         return found
 
+    def _is_old(self, schema_id: int) -> bool:
+        """Whether it is long ago that there was no such schema; one that cannot be used stays so."""
+        return self._ask_again.get(schema_id, math.inf) <= self._now()
+
     def _open(self, schema_id: int) -> Callable[[io.BytesIO], Any] | RejectError:
+        self._ask_again.pop(schema_id, None)
         try:
             schemas = self._schemas.fetch(schema_id)
         except RejectError as error:
+            self._ask_again[schema_id] = self._now() + _ASK_AGAIN_S
             return RejectError(f"avro: schema {schema_id}: {error}")
         try:
             return compile_reader(schemas)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_restrack.load.errors import ConfigurationError, RejectError, SchemaRegistryError
 from airflow_provider_restrack.load.formats.avro import FramedAvro, PlainAvro, compile_reader, open_avro
+from tests.unit.load.fakes import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +120,31 @@ def test_an_unknown_id_is_asked_for_once_and_rejects_every_record() -> None:
     for _ in range(3):
         with pytest.raises(RejectError, match="schema 7: the schema registry has no such schema"):
             avro.parse(framed(ROW, SAMPLE), None)
+    assert schemas.asked == [7]
+
+
+def test_an_id_that_was_unknown_is_asked_for_again_after_half_a_minute() -> None:
+    schemas, clock = FakeSchemas(), Clock()
+    avro = FramedAvro(schemas, now=clock)
+
+    for clock.at in (0.0, 29.0, 31.0, 60.0):
+        with pytest.raises(RejectError, match="schema 7: the schema registry has no such schema"):
+            avro.parse(framed(ROW, SAMPLE), None)
+    assert schemas.asked == [7, 7]
+    schemas.found["id7"], clock.at = [SAMPLE], 61.0
+    assert avro.parse(framed(ROW, SAMPLE), None) == [ROW]
+    clock.at = 1000.0
+    assert avro.parse(framed(ROW, SAMPLE), None) == [ROW]
+    assert schemas.asked == [7, 7, 7]
+
+
+def test_a_schema_that_cannot_be_used_is_not_asked_for_again() -> None:
+    schemas, clock = FakeSchemas(id7=[record_of(["null", "R"])]), Clock()
+    avro = FramedAvro(schemas, now=clock)
+
+    for clock.at in (0.0, 1000.0):
+        with pytest.raises(RejectError, match="contains itself"):
+            avro.parse(b"\x00\x00\x00\x00\x07", None)
     assert schemas.asked == [7]
 
 
