@@ -73,7 +73,7 @@ def request_exec(channel: paramiko.Channel, command: str, timeout_s: float) -> N
 def request_kill(channel: paramiko.Channel) -> None:
     """Ask that what runs on a channel is killed (RFC 4254, 6.9); no answer comes.
 
-    OpenSSH does so from 7.9 on, for the whole process group, but for no forced command.
+    OpenSSH does so from 7.9 on, for the whole process group, but neither for root nor for a forced command.
     """
     if not channel.closed:
         transport: Any = channel.get_transport()
