@@ -7,7 +7,7 @@ ARGS ?=
 UNIT := tests/unit -q -n logical --maxprocesses 8
 
 .PHONY: help venv lock demo test test-faults fuzz check format docs bench bench-parse bench-loader bench-soak \
-	bench-collection bench-forecast bench-rollup bench-alerting wheel services clean
+	bench-collection bench-forecast bench-rollup bench-history bench-alerting wheel services clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -61,7 +61,7 @@ docs: $(STAMP) ## Write the generated pages and pictures of docs/
 	$(BIN)/python -m docs.metrics_reference
 	$(BIN)/python -m docs.report_pictures
 
-bench: bench-parse bench-loader bench-collection bench-forecast bench-rollup bench-alerting ## All benchmarks; JSON under build/bench
+bench: bench-parse bench-loader bench-collection bench-forecast bench-rollup bench-history bench-alerting ## All benchmarks; JSON under build/bench
 
 bench-parse: $(STAMP) ## What the provider adds to the parse of a DAG file
 	$(BIN)/python -m benchmarks.parse $(ARGS)
@@ -83,6 +83,9 @@ bench-alerting: $(STAMP) ## Ten rules over fleets, and alerts on lost samples, b
 
 bench-rollup: $(STAMP) ## Samples a second and core into rollups beside polars (ARGS='--hosts 5' for a trial)
 	$(BIN)/python -m benchmarks.rollup $(ARGS)
+
+bench-history: $(STAMP) ## Reading 90 days of a metric, an hour a bucket (ARGS='--runs 10' for a trial)
+	$(BIN)/python -m benchmarks.history $(ARGS)
 
 services: $(STAMP) ## Start Kafka, Cassandra and three sshd hosts (python -m services stop ends them)
 	$(BIN)/python -m services start
