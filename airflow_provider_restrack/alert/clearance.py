@@ -28,6 +28,7 @@ from airflow_provider_restrack.alert.records import AlertRecord, InstanceKey
 from airflow_provider_restrack.alert.time_to_limit import build_series_of
 from airflow_provider_restrack.alert.timeline import replay
 from airflow_provider_restrack.clock import format_utc
+from airflow_provider_restrack.store.series import batched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -106,8 +107,8 @@ def observe_clearance(
     forecasts = fetch_forecasts(rules, reader, wanted, now)
     standings: list[Standing] = []
     silent: list[str] = []
-    for start in range(0, len(wanted), HOSTS_AT_ONCE):
-        found, without = _judge_hosts(rules, reader, wanted[start : start + HOSTS_AT_ONCE], now, forecasts)
+    for chunk in batched(wanted, HOSTS_AT_ONCE):
+        found, without = _judge_hosts(rules, reader, chunk, now, forecasts)
         standings += found
         silent += without
     waiting = _find_waiting(standings, silent, is_named=hosts is not None)

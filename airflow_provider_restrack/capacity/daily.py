@@ -11,6 +11,7 @@ import numpy as np
 from airflow_provider_restrack.capacity.forecast import DailyRow, SeriesKey
 from airflow_provider_restrack.store.read import read_hosts
 from airflow_provider_restrack.store.rollups import RowReader
+from airflow_provider_restrack.store.series import batched
 from airflow_provider_restrack.store.tiers import AGGREGATE_FIELDS, TIER_BY_NAME
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ class StoreDailyReader:
         reader = RowReader(self._session, self._keyspace, TIER_BY_NAME["1d"], metrics)
         start, end = _start_of(since), _start_of(until + timedelta(days=1))
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="daily") as pool:
-            for first in range(0, len(names), _HOSTS_AT_ONCE):
-                chunk = names[first : first + _HOSTS_AT_ONCE]
+            for chunk in batched(names, _HOSTS_AT_ONCE):
                 found = pool.map(lambda host: reader.read(host, start, end), chunk)
                 for host, columns in zip(chunk, found, strict=True):
                     yield from build_series(host, columns)

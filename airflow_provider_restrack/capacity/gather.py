@@ -13,6 +13,7 @@ from airflow_provider_restrack.capacity.report import HourlySum, Outlook, Report
 from airflow_provider_restrack.capacity.rightsize import size_hosts
 from airflow_provider_restrack.store.forecasts import MAX_AGE, read_forecasts
 from airflow_provider_restrack.store.read import read_latest
+from airflow_provider_restrack.store.series import batched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,6 @@ def _read_hourly(
     since = until - timedelta(days=policy.hourly_days - 1)
     start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (since, until))
     reader, found = HistoryReader(session, policy.keyspace), HourlySum()
-    for first in range(0, len(hosts), _HOSTS_AT_ONCE):
-        chunk = hosts[first : first + _HOSTS_AT_ONCE]
+    for chunk in batched(hosts, _HOSTS_AT_ONCE):
         found.add(reader.read(chunk, "cpu_usage", start, end + timedelta(days=1), "1h", now=now))
     return found.result(since, until)
